@@ -1,0 +1,1 @@
+"""Configuration: one YAML file, environment over file, command line over environment."""

@@ -1,0 +1,107 @@
+"""Every subject this product speaks on, built and parsed in one place.
+
+Sources: our own names from the design (`docs/architecture.md`), mpcium's from its message and event packages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from initiator.core.model import Operation
+
+REQUESTS_STREAM = "INITIATOR_REQUESTS"
+EVENTS_STREAM = "INITIATOR_EVENTS"
+DEAD_STREAM = "INITIATOR_DEAD"
+SLOTS_STREAMS = {op: f"INITIATOR_SLOTS_{op.upper()}" for op in Operation}
+
+NODE_KEYGEN_STREAM = "mpc-keygen"
+NODE_SIGNING_STREAM = "mpc-signing"
+NODE_RESULTS_STREAM = "mpc"
+NODE_RESHARE_SUBJECT = "mpc:reshare"
+NODE_STREAMS = {Operation.KEYGEN: NODE_KEYGEN_STREAM, Operation.SIGN: NODE_SIGNING_STREAM}
+_NODE_PREFIX = {Operation.KEYGEN: "mpc.keygen_request", Operation.SIGN: "mpc.signing_request"}
+_RESULT_PREFIX = {
+    Operation.KEYGEN: "mpc.mpc_keygen_result",
+    Operation.SIGN: "mpc.mpc_signing_result",
+    Operation.RESHARE: "mpc.mpc_reshare_result",
+}
+
+EVENTS = "initiator.event"
+# The stream republishes subjects of exactly six tokens. A state whose bytes must not leave the daemon's account
+# (`signed.sealed`) has a seventh and so never matches.
+REPUBLISH_SOURCE = "initiator.*.*.*.*.*"
+REPUBLISH_DESTINATION = "initiator.out.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(5)}}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSubject:
+    """Who asks (NATS decides who may publish there) and for what."""
+
+    client: str
+    operation: Operation
+
+
+def request(client: str, operation: Operation) -> str:
+    return f"initiator.request.{client}.{operation}"
+
+
+def parse_request(subject: str) -> RequestSubject | None:
+    """The client and operation of a request subject, or None where it is not one."""
+    match subject.split("."):
+        case ["initiator", "request", client, operation] if client and operation in set(Operation):
+            return RequestSubject(client, Operation(operation))
+        case _:
+            return None
+
+
+def event(client: str, operation: Operation, operation_id: str, state: str) -> str:
+    return f"{EVENTS}.{client}.{operation}.{operation_id}.{state}"
+
+
+def guard_filter(operation: Operation, operation_id: str) -> str:
+    """The one filter of every guarded publish of an id: two filters would let two writers win on R3."""
+    return f"{EVENTS}.*.{operation}.{operation_id}.>"
+
+
+def reject(client: str, operation: Operation, request_seq: int) -> str:
+    return f"initiator.reject.{client}.{operation}.{request_seq}.rejected"
+
+
+def dead(client: str, operation: Operation, request_seq: int) -> str:
+    return f"initiator.dead.{client}.{operation}.{request_seq}"
+
+
+def slot(operation: Operation, operation_id: str) -> str:
+    return f"initiator.slot.{operation}.{operation_id}"
+
+
+def out(client: str, operation: Operation, operation_id: str, state: str) -> str:
+    return f"initiator.out.{client}.{operation}.{operation_id}.{state}"
+
+
+def durable(client: str, operation: Operation) -> str:
+    """Name of the durable that serves one client's requests of one operation (client names hold no `.`)."""
+    return f"{client}_{operation}"
+
+
+def node_request(operation: Operation, operation_id: str, attempt: int) -> str:
+    """Where the nodes take a signed event: one token, a function of operation, id and attempt.
+
+    `~` is outside the id alphabet, so no two (id, attempt) pairs share a token.
+    """
+    if operation is Operation.RESHARE:
+        return NODE_RESHARE_SUBJECT
+    return f"{_NODE_PREFIX[operation]}.{operation_id}~{attempt}"
+
+
+def node_result_filter(operation: Operation, client_id: str | None) -> str:
+    """Filter for results: scoped to `client_id` (v0.3.6 and newer), or unscoped (None: v0.3.5)."""
+    if client_id is None:
+        return f"{_RESULT_PREFIX[operation]}.*"
+    return f"{_RESULT_PREFIX[operation]}.{client_id}.*"
+
+
+def node_result_durable(operation: Operation, client_id: str | None) -> str:
+    """mpcium's own name for that durable; the nodes create the unscoped ones themselves."""
+    name = {"keygen": "mpc_keygen_result", "sign": "mpc_signing_result", "reshare": "mpc_reshare_result"}[operation]
+    return name if client_id is None else f"{name}_{client_id}"
