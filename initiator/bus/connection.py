@@ -1,0 +1,289 @@
+"""One NATS connection: login, reconnects for ever, and requests answered through one shared inbox.
+
+Invariants:
+- a publish while disconnected fails at once instead of being buffered: a buffered one would go out after the
+  reconnect although its caller has long decided that it did not (a ghost);
+- callbacks given to nats-py never raise: an exception there would kill its read loop while it still says connected;
+- a connection that nats-py has closed for good (JWT expired, payload limit) sets `closed`; the app leaves on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from initiator.bus.errors import unknown_outcome
+from initiator.config.load import read_secret
+from initiator.config.schema import NatsSettings, TlsSettings
+from initiator.errors import Code, HaltError, RetryError
+from initiator.log import get_logger
+
+log = get_logger()
+
+_NO_RESPONDERS = "503"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A received message. `status` is the NATS status code (`503`, `408`, …) of a message without a body."""
+
+    subject: str
+    reply: str
+    data: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def status(self) -> str | None:
+        return self.headers.get("Status")
+
+
+class NoRespondersError(RetryError):
+    """Nobody listens on that subject: nothing was delivered to anyone."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(Code.BUS_UNAVAILABLE, f"nobody listens on {subject}", delay_s=1.0)
+
+
+Handler = Callable[[Message], Awaitable[None]]
+StateListener = Callable[[bool, str], None]
+
+
+class Connection:
+    """A live NATS connection that comes back by itself.
+
+    `on_state(connected, reason)` is told of every loss and return.
+    """
+
+    def __init__(self, settings: NatsSettings, name: str, on_state: StateListener | None = None) -> None:
+        self._settings = settings
+        self._name = name
+        self._on_state = on_state or (lambda _connected, _reason: None)
+        self._client = Client()
+        self._inbox = self.new_inbox()
+        self._waiting: dict[str, asyncio.Future[Message]] = {}
+        self._next_token = 0
+        self._last_denied = ""
+        self._on_return: list[Callable[[], None]] = []
+        self.closed = asyncio.Event()
+        self._leaving = False
+
+    async def open(self) -> None:
+        """Connect; raises on the first failure so that the caller may wait and say why.
+
+        Raises:
+            RetryError: no server answers.
+            HaltError: a credentials file is missing, or the server refuses the login.
+        """
+        try:
+            await self._client.connect(**self._options())
+        except (OSError, asyncio.TimeoutError, nats.errors.NoServersError, nats.errors.Error) as error:
+            raise self._connect_error(error) from error
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        self._on_state(True, "")
+
+    def _options(self) -> dict[str, Any]:
+        settings = self._settings
+        options: dict[str, Any] = {
+            "servers": list(settings.servers),
+            "name": self._name,
+            "connect_timeout": settings.connect_timeout_s,
+            "ping_interval": settings.ping_interval_s,
+            "max_outstanding_pings": 2,
+            "reconnect_time_wait": 0.25,
+            "max_reconnect_attempts": -1,
+            "pending_size": -1,
+            "inbox_prefix": "_INBOX_initiator",
+            "error_cb": self._on_error,
+            "disconnected_cb": self._on_disconnected,
+            "reconnected_cb": self._on_reconnected,
+            "closed_cb": self._on_closed,
+        }
+        password = read_secret(settings.password, settings.password_file)
+        token = read_secret(settings.token, settings.token_file)
+        extra = {
+            "user": settings.user,
+            "password": password,
+            "token": token,
+            "user_credentials": settings.creds_file,
+            "nkeys_seed": settings.nkey_seed_file,
+            "tls": _tls_context(settings.tls) if settings.tls else None,
+            "tls_hostname": settings.tls.hostname if settings.tls else None,
+        }
+        for path in (settings.creds_file, settings.nkey_seed_file):
+            if path and not Path(path).is_file():
+                raise HaltError(Code.CONFIG_INVALID, "file not found", field=path)
+        return options | {key: value for key, value in extra.items() if value is not None}
+
+    def _connect_error(self, error: Exception) -> RetryError | HaltError:
+        text = f"{type(error).__name__}: {error}".strip(": ")
+        where = ", ".join(_without_password(url) for url in self._settings.servers)
+        if "authorization" in text.lower() or "authorization" in self._last_denied.lower():
+            return HaltError(Code.BUS_DENIED, f"{where}: login refused", hint="check user, password or credentials file")
+        return RetryError(Code.BUS_UNAVAILABLE, f"{where}: {text or 'no answer'}", delay_s=1.0)
+
+    # --- state
+
+    @property
+    def connected(self) -> bool:
+        return self._client.is_connected
+
+    @property
+    def max_payload_bytes(self) -> int:
+        return self._client.max_payload
+
+    @property
+    def client(self) -> Client:
+        """The nats-py client, for what this package does not wrap."""
+        return self._client
+
+    async def _on_error(self, error: Exception) -> None:
+        self._last_denied = str(error)
+        log.warning("bus.error_reported", connection=self._name, reason=_safe_text(error))
+
+    async def _on_disconnected(self) -> None:
+        if self._leaving:
+            return
+        log.warning("bus.connection_lost", connection=self._name)
+        self._fail_waiting()
+        self._on_state(False, "connection lost; reconnecting")
+
+    async def _on_reconnected(self) -> None:
+        log.info("bus.connection_restored", connection=self._name)
+        self._on_state(True, "")
+        for listener in tuple(self._on_return):
+            listener()
+
+    async def _on_closed(self) -> None:
+        self.closed.set()
+        if not self._leaving:
+            log.error("bus.connection_closed", connection=self._name, reason=self._last_denied)
+            self._on_state(False, "connection closed for good")
+
+    async def close(self) -> None:
+        """Flush what was published and leave."""
+        self._leaving = True
+        if not self._client.is_closed:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._client.flush(), timeout=2)
+            await self._client.close()
+        self._fail_waiting()
+
+    def on_return(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` after every reconnect; returns what takes it back."""
+        self._on_return.append(listener)
+        return lambda: self._on_return.remove(listener)
+
+    # --- talking
+
+    async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None, reply: str = "") -> None:
+        """Send one message without waiting for anyone.
+
+        Raises:
+            RetryError: not connected; nothing was sent.
+            HaltError: the message is larger than the server takes.
+        """
+        with _translate(subject):
+            await self._client.publish(subject, data, reply=reply, headers=headers)
+
+    async def request(
+        self, subject: str, data: bytes, headers: dict[str, str] | None = None, timeout_s: float | None = None
+    ) -> Message:
+        """Send one message and wait for one answer.
+
+        Raises:
+            NoRespondersError: nobody listens there.
+            RetryError: not connected (`maybe_done` false), or no answer in time (`maybe_done` true).
+        """
+        loop = asyncio.get_running_loop()
+        self._next_token += 1
+        token = str(self._next_token)
+        future: asyncio.Future[Message] = loop.create_future()
+        self._waiting[token] = future
+        timer = loop.call_later(timeout_s or self._settings.request_timeout_s, _time_out, future, subject)
+        try:
+            with _translate(subject):
+                await self._client.publish(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
+            answer = await future
+        finally:
+            timer.cancel()
+            self._waiting.pop(token, None)
+        if answer.status == _NO_RESPONDERS:
+            raise NoRespondersError(subject)
+        return answer
+
+    async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
+        """Call `handler` for each message, one after the other; its exceptions are logged, never raised."""
+
+        async def safely(raw: Msg) -> None:
+            try:
+                await handler(_message(raw))
+            except Exception as error:
+                log.error("bus.handler_failed", subject=subject, reason=_safe_text(error), error_type=type(error).__name__)
+
+        with _translate(subject):
+            return await self._client.subscribe(subject, queue=queue, cb=safely)
+
+    def new_inbox(self) -> str:
+        """A subject prefix that nobody else uses; take one token more for each answer."""
+        return f"_INBOX_initiator.{secrets.token_hex(12)}"
+
+    async def _on_answer(self, raw: Msg) -> None:
+        future = self._waiting.pop(raw.subject.rpartition(".")[2], None)
+        if future is not None and not future.done():
+            future.set_result(_message(raw))
+
+    def _fail_waiting(self) -> None:
+        """A request under way when the connection broke will never be answered: its outcome is unknown."""
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(unknown_outcome("connection lost while waiting for an answer"))
+
+
+def _message(raw: Msg) -> Message:
+    return Message(raw.subject, raw.reply, raw.data, raw.headers or {})
+
+
+def _time_out(future: asyncio.Future[Message], subject: str) -> None:
+    if not future.done():
+        future.set_exception(unknown_outcome(f"no answer from {subject} in time"))
+
+
+@contextlib.contextmanager
+def _translate(subject: str) -> Iterator[None]:
+    try:
+        yield
+    except nats.errors.MaxPayloadError as error:
+        raise HaltError(Code.TOO_LARGE, f"{subject}: larger than the server's max_payload") from error
+    except (nats.errors.Error, OSError) as error:
+        raise RetryError(Code.BUS_UNAVAILABLE, f"{subject}: {type(error).__name__}", delay_s=0.5) from error
+
+
+def _tls_context(settings: TlsSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.cert_file and settings.key_file:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    return context
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def _safe_text(error: Exception) -> str:
+    """The first 200 characters of an error's text; nats-py's MsgAlreadyAckdError would print a payload."""
+    return type(error).__name__ if "MsgAlreadyAckd" in type(error).__name__ else str(error)[:200]

@@ -1,0 +1,301 @@
+"""The forms of all streams and durables, and how they are made, compared and grown.
+
+Invariants:
+- our own streams are created and updated to the configured form; what cannot be changed in place is a `STREAM_FORM` halt;
+- mpcium's streams are never updated: a missing one is created in exactly the form of mpcium's Go nodes (which
+  create-or-update them at every start), a foreign one is reported;
+- the nodes' request durables are never touched: recreating them replays up to seven days of requests.
+
+Sources: mpcium's jetstream_broker.go and message_queue.go; the design for our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from initiator.bus.errors import NotFoundError
+from initiator.bus.jetstream import JetStream
+from initiator.config.schema import Settings
+from initiator.core import subjects
+from initiator.core.model import Operation
+from initiator.errors import Code, HaltError
+
+NANOSECOND = 1_000_000_000
+Form = dict[str, Any]
+
+# What the server fills in and what other forms may rightly differ in is not compared.
+_COMPARED_NODE_FIELDS = ("subjects", "retention", "storage", "discard", "max_age", "max_bytes")
+
+
+def nanoseconds(seconds: float) -> int:
+    return round(seconds * NANOSECOND)
+
+
+def _own(name: str, stream_subjects: list[str], replicas: int, **extra: Any) -> Form:
+    base: Form = {
+        "name": name,
+        "subjects": stream_subjects,
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "num_replicas": replicas,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_consumers": -1,
+    }
+    return base | extra
+
+
+def requests_form(settings: Settings, kept_subjects: Iterable[str] = ()) -> Form:
+    """The work queue of requests: a subject per client and operation, so that a stranger has no responders.
+
+    Args:
+        kept_subjects: subjects of clients that left the configuration but still have requests waiting.
+    """
+    streams = settings.streams
+    wanted = [subjects.request(name, op) for name, client in settings.clients.items() for op in client.operations]
+    return _own(
+        subjects.REQUESTS_STREAM,
+        sorted({*wanted, *kept_subjects}),
+        streams.replicas,
+        description="requests to initiator; one subject per client and operation",
+        retention="workqueue",
+        max_bytes=streams.max_requests_bytes,
+        max_msg_size=streams.max_request_bytes,
+        max_msgs_per_subject=streams.max_queued_per_client,
+        discard_new_per_subject=True,
+    )
+
+
+def events_form(settings: Settings) -> Form:
+    """The record: refuses to forget (no deletes, no purges, finals never expire) and republishes what it stored."""
+    streams = settings.streams
+    return _own(
+        subjects.EVENTS_STREAM,
+        [f"{subjects.EVENTS}.>", "initiator.reject.>"],
+        streams.replicas,
+        description="the record of all operations; the last event of an id is its state",
+        max_bytes=streams.max_events_bytes,
+        max_age=nanoseconds(streams.intermediate_max_age_s),
+        allow_msg_ttl=True,
+        allow_direct=True,
+        deny_delete=True,
+        deny_purge=True,
+        republish={"src": subjects.REPUBLISH_SOURCE, "dest": subjects.REPUBLISH_DESTINATION},
+    )
+
+
+def dead_form(settings: Settings) -> Form:
+    streams = settings.streams
+    return _own(
+        subjects.DEAD_STREAM,
+        ["initiator.dead.>"],
+        streams.replicas,
+        description="rejected requests and results that nothing can use, with their headers",
+        discard="old",
+        max_bytes=streams.max_dead_bytes,
+        max_age=nanoseconds(streams.dead_max_age_s),
+    )
+
+
+def slots_form(settings: Settings, operation: Operation) -> Form:
+    """The cap in flight at the nodes: as many messages as slots, one subject per id."""
+    return _own(
+        subjects.SLOTS_STREAMS[operation],
+        [f"initiator.slot.{operation}.*"],
+        settings.streams.replicas,
+        description=f"slots of the {operation} lane: one message for each id in flight at the nodes",
+        max_msgs=settings.mpcium.lane(operation).in_flight,
+    )
+
+
+def own_forms(settings: Settings) -> list[Form]:
+    """Every stream of ours, in the order in which they are needed."""
+    capped = [op for op in Operation if settings.mpcium.lane(op).in_flight]
+    slots = [slots_form(settings, op) for op in capped]
+    return [events_form(settings), dead_form(settings), *slots, requests_form(settings)]
+
+
+def node_request_form(operation: Operation) -> Form:
+    """mpcium's request stream of keygen or sign, as its Go nodes create it."""
+    name = subjects.NODE_STREAMS[operation]
+    subject = {Operation.KEYGEN: "mpc.keygen_request.*", Operation.SIGN: "mpc.signing_request.*"}[operation]
+    return {
+        "name": name,
+        "description": f"Stream for {name}",
+        "subjects": [subject],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": nanoseconds(7 * 86_400),
+        "max_bytes": 100_000_000,
+        "max_msgs": -1,
+        "max_consumers": -1,
+        "num_replicas": 1,
+        "duplicate_window": nanoseconds(120),
+    }
+
+
+def node_results_form(routing: str) -> Form:
+    """mpcium's result stream: subjects end in `.>` where results are scoped, in `.*` on v0.3.5."""
+    tail = ">" if routing == "scoped" else "*"
+    return {
+        "name": subjects.NODE_RESULTS_STREAM,
+        "description": f"Stream for {subjects.NODE_RESULTS_STREAM}",
+        "subjects": [f"mpc.mpc_{kind}_result.{tail}" for kind in ("keygen", "signing", "reshare")],
+        "retention": "workqueue",
+        "storage": "file",
+        "discard": "old",
+        "max_age": 0,
+        "max_bytes": 100_000_000,
+        "max_msgs": -1,
+        "max_consumers": -1,
+        "num_replicas": 1,
+    }
+
+
+def node_forms(routing: str) -> list[Form]:
+    return [node_request_form(Operation.KEYGEN), node_request_form(Operation.SIGN), node_results_form(routing)]
+
+
+async def info(js: JetStream, name: str) -> dict[str, Any] | None:
+    """`STREAM.INFO`, or None where there is no such stream."""
+    try:
+        return await js.api(f"STREAM.INFO.{name}", {"subjects_filter": "", "deleted_details": False})
+    except NotFoundError:
+        return None
+
+
+def differences(form: Mapping[str, Any], actual: Mapping[str, Any], fields: Iterable[str] | None = None) -> list[str]:
+    """Where a stream's config departs from a form, one `field: expected …, got …` each."""
+    found = []
+    for field in fields or form.keys():
+        want, got = form.get(field), actual.get(field)
+        if field == "subjects":
+            want, got = sorted(want or []), sorted(got or [])
+        if (want or 0) != (got or 0):
+            found.append(f"{field}: expected {want!r}, got {got!r}")
+    return found
+
+
+async def ensure_own(js: JetStream, settings: Settings) -> None:
+    """Create our streams, or grow them to the configured form.
+
+    Raises:
+        HaltError: a stream exists in a form that cannot be changed in place.
+    """
+    for form in own_forms(settings):
+        existing = await info(js, form["name"])
+        if existing is None:
+            await js.api(f"STREAM.CREATE.{form['name']}", form)
+            continue
+        if form["name"] == subjects.REQUESTS_STREAM:
+            form = requests_form(settings, await _waiting_subjects(js, existing["config"]["subjects"], form["subjects"]))
+        await _update(js, form, existing["config"])
+
+
+async def _update(js: JetStream, form: Form, actual: Mapping[str, Any]) -> None:
+    different = differences(form, actual)
+    if not different:
+        return
+    try:
+        await js.api(f"STREAM.UPDATE.{form['name']}", dict(actual) | form)
+    except HaltError as error:
+        raise HaltError(
+            Code.STREAM_FORM,
+            f"{form['name']} cannot be brought into the configured form: {'; '.join(different)} ({error.reason})",
+            field="streams",
+            hint="undo the setting, or move the data to a stream of the new form with the nats tools",
+        ) from error
+
+
+async def _waiting_subjects(js: JetStream, present: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """Subjects that left the configuration but still hold requests: those go on being served."""
+    kept = []
+    for subject in set(present) - set(wanted):
+        state = await js.api(f"STREAM.INFO.{subjects.REQUESTS_STREAM}", {"subjects_filter": subject})
+        if state["state"].get("subjects"):
+            kept.append(subject)
+    return kept
+
+
+async def ensure_nodes(js: JetStream, routing: str) -> None:
+    """Create mpcium's streams where they are missing; compare where they are there.
+
+    Raises:
+        HaltError: `STREAM_FORM` for a form that Go nodes would refuse, `ROUTING_MISMATCH` where the result
+            stream's subjects and the configured routing disagree.
+    """
+    for form in node_forms(routing):
+        existing = await info(js, form["name"])
+        if existing is None:
+            await js.api(f"STREAM.CREATE.{form['name']}", form)
+        else:
+            check_node_form(form, existing["config"], routing)
+
+
+def check_node_form(form: Form, actual: Mapping[str, Any], routing: str) -> None:
+    """Raises what `ensure_nodes` raises, for one stream."""
+    different = differences(form, actual, _COMPARED_NODE_FIELDS)
+    if not different:
+        return
+    if form["name"] == subjects.NODE_RESULTS_STREAM and set(actual["subjects"]) == set(
+        node_results_form("unscoped" if routing == "scoped" else "scoped")["subjects"]
+    ):
+        raise HaltError(
+            Code.ROUTING_MISMATCH,
+            f"configured routing is {routing!r}, but the nodes' result stream has {actual['subjects']}",
+            field="mpcium.routing",
+            hint="`scoped` is for mpcium after v0.3.5 (subjects end in .>), `unscoped` for v0.3.5 (.*)",
+        )
+    # Sizes are what versions differ in (v0.3.4 and older: 10,485,760 bytes); they do no harm to us.
+    fatal = [text for text in different if not text.startswith(("max_bytes", "max_age"))]
+    if fatal:
+        raise HaltError(
+            Code.STREAM_FORM,
+            f"{form['name']} has a foreign form: {'; '.join(fatal)}",
+            field=form["name"],
+            hint="mpcium's Go nodes cannot start on it either (error 10052); its TypeScript client makes such "
+            "streams: let a Go node create them first",
+        )
+
+
+def request_durable_form(settings: Settings, client: str, operation: Operation) -> Form:
+    """The durable that all replicas share for one client and operation."""
+    return {
+        "durable_name": subjects.durable(client, operation),
+        "description": f"{operation} requests of {client}",
+        "ack_policy": "explicit",
+        "deliver_policy": "all",
+        "filter_subject": subjects.request(client, operation),
+        "ack_wait": nanoseconds(settings.worker.ack_wait_s),
+        "max_deliver": -1,  # a request that reached a maximum would never be delivered again, only advised of
+        "max_ack_pending": settings.worker.max_ack_pending,
+        "max_waiting": 512,
+    }
+
+
+def result_durable_form(operation: Operation, client_id: str | None) -> Form:
+    """mpcium's own form of a result durable, by its own name."""
+    return {
+        "durable_name": subjects.node_result_durable(operation, client_id),
+        "ack_policy": "explicit",
+        "deliver_policy": "all",
+        "filter_subjects": [subjects.node_result_filter(operation, client_id)],
+        "ack_wait": nanoseconds(30),
+        "max_deliver": 3,
+        "max_ack_pending": 1000,
+    }
+
+
+async def ensure_durable(js: JetStream, stream: str, form: Form) -> None:
+    """Create a durable, or bring it into this form.
+
+    Raises:
+        HaltError: another consumer's filter overlaps (a work queue allows only one), or the form is refused.
+    """
+    name = form["durable_name"]
+    await js.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": form})
+

@@ -1,0 +1,131 @@
+"""What may follow what: the one place that decides the next step of an operation.
+
+Pure decisions over the last recorded event. The server's compare-and-set makes each of them safe: a decision made
+on a stale event cannot be written.
+
+Order of states, per attempt:
+    accepted → signed → [publishing, reshare only] → published → completed | failed | retrying
+`retrying` opens the next attempt with the same recorded signature. After `failed` at most one `completed` that
+supersedes it. Nothing follows `completed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from initiator.core.events import Event, Outcome, State
+from initiator.core.model import Operation
+from initiator.core.result import ErrorClass, NodeResult, classify
+
+# A node's answer this soon after the publication is an answer to its first delivery: the nodes redeliver after
+# 30 s at the earliest (wire.md: backoff 3 × 30 s), and only a first delivery proves that no session was begun.
+FIRST_DELIVERY_S = 25.0
+
+# How long a success may still follow a SESSION_DUPLICATE or KEY_ALREADY_EXISTS of the same id.
+PROVISIONAL_WAIT_S = {Operation.KEYGEN: 45.0, Operation.SIGN: 60.0, Operation.RESHARE: 60.0}
+
+
+class Step(Enum):
+    """What the holder of a request does next."""
+
+    CLAIM = auto()  # nobody has this id
+    SIGN = auto()  # accepted, no signature recorded
+    PUBLISH = auto()  # complete bytes are recorded: only those may be published
+    SEND_ONCE = auto()  # reshare: record `publishing`, then send
+    AWAIT = auto()  # at the nodes; for a reshare in `publishing`: perhaps, and never sent again
+    FOLLOW = auto()  # another request holds this operation
+    SETTLE = auto()  # a final event is recorded
+    CONFLICT = auto()  # the id belongs to another payload or client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimant:
+    """The request that asks for its next step.
+
+    Attributes:
+        stalled: the record has not moved for so long that its holder must be gone.
+    """
+
+    client: str
+    request_digest: str
+    request_seq: int
+    stalled: bool = False
+
+
+def next_step(last: Event | None, claimant: Claimant) -> Step:
+    """The step that follows the last recorded event, seen from one request."""
+    if last is None:
+        return Step.CLAIM
+    # equivocation: one id never gets two payloads; another client's use of an id looks just the same from outside
+    if (last.client, last.request_digest) != (claimant.client, claimant.request_digest):
+        return Step.CONFLICT
+    if last.final:
+        return Step.SETTLE
+    if last.state in (State.PUBLISHED, State.PUBLISHING):
+        return Step.AWAIT
+    # a repeated request does not work beside the one that holds the id (it would cost a second KMS call)
+    if last.request_seq != claimant.request_seq and not claimant.stalled:
+        return Step.FOLLOW
+    if last.state is State.ACCEPTED:
+        return Step.SIGN
+    return Step.SEND_ONCE if last.operation is Operation.RESHARE else Step.PUBLISH
+
+
+class Verdict(Enum):
+    """What a node's result does to the record."""
+
+    COMPLETE = "completed"
+    FAIL = "failed"
+    RETRY = "retried"  # surely no session was begun: a further attempt
+    HOLD = "held"  # provisional: noted, a success can still come
+    IGNORE = "ignored"  # repeats what is known
+    CONTRADICTION = "contradicted"  # nothing follows a success, but it must be seen
+    LATER = "deferred"  # the publication it answers is not recorded yet: look again in a moment
+    ORPHAN = "orphaned"  # nothing of ours was published under this id
+
+
+def judge_result(last: Event, published_at: float, result: NodeResult, answered_at: float) -> Verdict:
+    """What to do with a result that belongs to the operation of `last`.
+
+    Args:
+        last: the operation's last event.
+        published_at: when `last` was stored, Unix seconds.
+        answered_at: when the result was stored, Unix seconds.
+
+    A success overrides every failure, and only a success may follow a final event.
+    """
+    if last.state is State.ACCEPTED:
+        return Verdict.ORPHAN  # forgery: no signed bytes exist that a node could have answered
+    if last.state is State.COMPLETED:
+        return Verdict.IGNORE if result.success else Verdict.CONTRADICTION
+    if result.success:
+        return Verdict.COMPLETE
+    if last.state is State.FAILED:
+        return Verdict.IGNORE
+    if last.state is State.RETRYING:
+        return Verdict.IGNORE  # the failure that this attempt was opened for
+    if last.state is State.SIGNED:
+        return Verdict.LATER
+    return _judge_error(last, published_at, result, answered_at)
+
+
+def _judge_error(last: Event, published_at: float, result: NodeResult, answered_at: float) -> Verdict:
+    kind = classify(result.operation, result.error_code)
+    if kind is ErrorClass.PROVISIONAL:
+        return Verdict.IGNORE if "provisional_code" in last.body else Verdict.HOLD
+    if kind is ErrorClass.RETRY_BEFORE_SESSION and last.operation is not Operation.RESHARE:
+        if answered_at < published_at:
+            return Verdict.IGNORE  # an answer to an earlier attempt
+        if answered_at - published_at < FIRST_DELIVERY_S:
+            return Verdict.RETRY
+    return Verdict.FAIL
+
+
+def outcome_before_publishing(last: Event) -> Outcome:
+    """What a failure means while nothing was published.
+
+    Complete bytes that are recorded are the point of no return: a holder that was frozen may still publish them.
+    After `retrying` the same holds, since the signature is on record.
+    """
+    return Outcome.NONE if last.state is State.ACCEPTED else Outcome.UNKNOWN

@@ -1,0 +1,314 @@
+"""One request, from its delivery to its final event.
+
+The order is the guarantee:
+
+1. decode, validate, policy: everything that needs no back end, so that a bad request costs nothing and is refused once;
+2. claim: `accepted` by compare-and-set; from here the id belongs to this payload, whoever asks;
+3. build, sign, verify: KMS is asked only for a claimed id, and what does not verify is never recorded;
+4. record the exact bytes (`signed`): the point of no return; deadline and policy are checked before, never after;
+5. slot, publish: only recorded bytes, on the attempt's own token, once by the server's own word;
+6. record `published`, await the final event, free the slot; the worker acks when this returns.
+
+Every step may find that another replica, a repeated request or the nodes' result came first: it then reads the
+record and goes on from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable
+
+from initiator.config.schema import Settings
+from initiator.core import codec, events, identity, message, policy, validate
+from initiator.core.events import Outcome, State
+from initiator.core.lifecycle import PROVISIONAL_WAIT_S, Claimant, Step, next_step
+from initiator.core.model import ContentType, Operation, Request
+from initiator.core.signer import Signed, Signer
+from initiator.core.spki import fingerprint
+from initiator.errors import Code, HaltError, InitiatorError, RejectError, RetryError
+from initiator.flow.board import Board
+from initiator.flow.clock import Clock
+from initiator.flow.held import Held
+from initiator.flow.journal import Journal
+from initiator.flow.lane import Lane
+from initiator.flow.publisher import Publisher
+from initiator.flow.work import Work, expired
+from initiator.log import get_logger
+from initiator.metrics import Metrics
+from initiator.record import Entry, MovedError, Record
+
+log = get_logger()
+RETRY_MAX_S = 5.0
+
+
+class Handler:
+    """The pipeline; see the module for its order. All collaborators are passed in."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        record: Record,
+        journal: Journal,
+        signer: Signer,
+        publisher: Publisher,
+        lanes: dict[Operation, Lane],
+        board: Board,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._record = record
+        self._journal = journal
+        self._signer = signer
+        self._lanes = lanes
+        self._board = board
+        self._clock = clock
+        self._metrics = metrics
+        self._permitted = {name: frozenset(client.operations) for name, client in settings.clients.items()}
+        limits = settings.limits
+        self._rules = validate.Rules(
+            max_tx_bytes=limits.max_tx_bytes,
+            tx_id_form=settings.mpcium.tx_id_form,
+            max_expiry_s=limits.max_expiry_s,
+            max_labels=limits.max_labels,
+        )
+        self._steps: dict[Step, Callable[[Work, Entry], Awaitable[Entry]]] = {
+            Step.SIGN: self._sign,
+            Step.PUBLISH: publisher.publish,
+            Step.SEND_ONCE: publisher.send_reshare,
+            Step.AWAIT: self._await_final,
+            Step.FOLLOW: self._follow,
+        }
+
+    # --- the way in
+
+    async def handle(self, held: Held) -> None:
+        """Bring one request to its end; when this returns, its final event is stored.
+
+        Raises:
+            asyncio.CancelledError: shutdown; the record says how far it got, and another holder goes on.
+        """
+        encoding = ContentType.MSGPACK
+        try:
+            encoding = codec.content_type(held.delivery.message.headers.get("Content-Type"))
+            work = self._read(held, encoding)
+        except RejectError as error:
+            await self._reject(held, error, None, encoding)
+            return
+        try:
+            final = await self._advance(work)
+        except RejectError as error:
+            await self._reject(held, error, work.operation_id, encoding)
+            return
+        await self._settle(work, final)
+
+    def _read(self, held: Held, encoding: ContentType) -> Work:
+        """Decode, validate, policy; pure."""
+        policy.check(self._permitted, held.client, held.operation)
+        fields = codec.decode(encoding, held.data)
+        request = validate.parse_request(held.operation, fields, encoding, self._rules, self._clock.now())
+        # keygen-as-sign: a signed wallet_id must not read as another message
+        message.check_unambiguous(request)
+        claimant = Claimant(
+            client=held.client,
+            request_digest=identity.request_digest(held.client, request),
+            request_seq=held.sequence,
+        )
+        return Work(held, request, encoding, claimant)
+
+    async def _reject(self, held: Held, error: RejectError, operation_id: str | None, encoding: ContentType) -> None:
+        await self._insist(held, lambda: self._journal.reject(held, error, operation_id, encoding))
+
+    async def _settle(self, work: Work, final: Entry) -> None:
+        if work.holds_slot or work.held.redelivered:
+            await self._lanes[work.operation].free_slot(work.operation_id)
+        if final.event.request_seq != work.held.sequence:
+            # a repeated request gets the state of the operation that it joined
+            await self._insist(work.held, lambda: self._record.announce(final))
+        if not work.held.redelivered:
+            self._metrics.operation_seconds.labels(work.operation).observe(
+                max(0.0, self._clock.now() - work.held.delivery.stored_at)
+            )
+
+    async def _insist(self, held: Held, action: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a harmless write until it is done; only shutdown ends it."""
+        delay_s = 0.1
+        while True:
+            try:
+                return await action()
+            except RetryError as error:
+                self._note_retry(held.operation, error)
+                await self._clock.sleep(max(delay_s, error.delay_s))
+                delay_s = min(delay_s * 2, RETRY_MAX_S)
+
+    def _note_retry(self, operation: Operation, error: InitiatorError, **fields: object) -> None:
+        self._metrics.retries.labels(operation, error.code).inc()
+        log.warning("request.step_retried", op=operation.value, code=error.code.value, reason=error.reason, **fields)
+
+    # --- the steps
+
+    async def _advance(self, work: Work) -> Entry:
+        """From whatever the record says to a final event.
+
+        Raises:
+            RejectError: expired before the claim, or the id belongs to another payload.
+        """
+        last: Entry | None = None
+        known = not work.held.redelivered  # a first delivery claims without looking: the guard looks
+        delay_s = 0.1
+        try:
+            while True:
+                try:
+                    if not known:
+                        last = await self._record.last(work.operation, work.operation_id)
+                    last = await self._step(work, last)
+                    known, delay_s = True, 0.1
+                    if last.event.final:
+                        return last
+                except MovedError as moved:
+                    last, known, work.recorded_at = moved.last, True, None
+                except (RetryError, HaltError) as error:
+                    known, work.recorded_at = False, None
+                    self._note_retry(work.operation, error, id=work.operation_id, request_seq=work.held.sequence)
+                    await self._clock.sleep(max(delay_s, getattr(error, "delay_s", 1.0)))
+                    delay_s = min(delay_s * 2, RETRY_MAX_S)
+        finally:
+            self._leave_admission(work)
+
+    async def _step(self, work: Work, last: Entry | None) -> Entry:
+        step = next_step(last.event if last else None, self._claimant(work, last))
+        if step is Step.CONFLICT:
+            reason = f"this {work.operation} id is taken by a different request"
+            raise RejectError(Code.CONFLICT, reason, field=_ID_FIELD[work.operation])
+        await self._respect_turns(work, step, last)
+        if last is None:
+            return await self._claim(work)
+        if step is Step.SETTLE:
+            return last
+        return await self._steps[step](work, last)
+
+    async def _respect_turns(self, work: Work, step: Step, last: Entry | None) -> None:
+        """Only requests in preparation hold one of the lane's places; those that wait for others hold none."""
+        if step not in _PREPARING:
+            self._leave_admission(work)
+        elif not work.admitted:
+            await self._wait_until_due(last)
+            await self._lanes[work.operation].admission.enter(work.held.client)
+            work.admitted = True
+
+    async def _wait_until_due(self, last: Entry | None) -> None:
+        """A further attempt waits for its time before it takes a place."""
+        if last is not None and "not_before" in last.event.body:
+            due = min(float(last.event.body["not_before"]), last.event.expires_at)
+            await self._clock.sleep(max(0.0, due - self._clock.now()))
+
+    def _leave_admission(self, work: Work) -> None:
+        if work.admitted:
+            work.admitted = False
+            self._lanes[work.operation].admission.leave()
+
+    def _claimant(self, work: Work, last: Entry | None) -> Claimant:
+        """A repeated request takes over where the record has not moved for two ack waits: its holder is gone."""
+        claimant = work.claimant
+        if last is None or last.event.request_seq == claimant.request_seq:
+            return claimant
+        stalled = self._clock.now() - last.stored_at > 2 * self._settings.worker.ack_wait_s
+        return dataclasses.replace(claimant, stalled=stalled)
+
+    async def _claim(self, work: Work) -> Entry:
+        now = self._clock.now()
+        lane = self._settings.mpcium.lane(work.operation)
+        expires_at = work.request.expires_at or work.held.delivery.stored_at + lane.default_expiry_s
+        if expires_at <= now:
+            raise RejectError(
+                Code.EXPIRED, f"expired at {events.format_time(expires_at)}, before it was claimed", field="expires_at"
+            )
+        digest = work.claimant.request_digest
+        return await self._journal.claim(
+            work.held, work.operation_id, digest, expires_at, work.encoding, work.request.labels
+        )
+
+    async def _sign(self, work: Work, last: Entry) -> Entry:
+        """Build, sign, verify (the signer returns only what verifies) and record the exact bytes."""
+        raw = message.signed_bytes(work.request)
+        signed: Signed | None = None
+        problem: InitiatorError | None = None
+        if not expired(last, self._clock.now()):
+            try:
+                signed = await self._ask_signer(raw, last)
+            except (RetryError, HaltError) as error:
+                problem = error
+        # past the deadline nothing is recorded, so that outcome `none` is true: this signature never leaves us
+        late = expired(last, self._clock.now())
+        if late:
+            code = problem.code if problem else Code.DEADLINE_EXCEEDED
+            reason = f"{late}: {problem.reason}" if problem else late
+            return await self._journal.fail(last, code, reason, Outcome.NONE)
+        if signed is None:
+            raise problem or HaltError(Code.SIGNATURE_INVALID, "the signer returned nothing")
+        recorded_at = self._clock.loop_time()
+        entry = await self._journal.move(last, State.SIGNED, self._sealed_body(work.request, raw, signed))
+        work.recorded_at = recorded_at
+        return entry
+
+    async def _ask_signer(self, raw: bytes, last: Entry) -> Signed:
+        remaining_s = last.event.expires_at - self._clock.now()
+        with self._metrics.sign_seconds.time():
+            return await self._signer.sign(raw, deadline=self._clock.loop_time() + remaining_s)
+
+    def _sealed_body(self, request: Request, raw: bytes, signed: Signed) -> dict[str, object]:
+        return {
+            "message": message.event_bytes(request, signed.signature),
+            "session": secrets.token_hex(16),
+            "digest": hashlib.sha256(raw).hexdigest(),
+            "key_fingerprint": fingerprint(self._signer.public_key),
+            "key_id": signed.key_id,
+            "kms_request_id": signed.request_id,
+        }
+
+    # --- waiting
+
+    async def _await_final(self, work: Work, last: Entry) -> Entry:
+        """Wait until the record moves: a result recorded by any replica, or our own time limit."""
+        deadline, code, reason = self._result_deadline(last)
+        with self._board.watch(work.operation, work.operation_id) as watch:
+            current = await self._record.last(work.operation, work.operation_id)
+            while current is not None and current.sequence == last.sequence:
+                remaining_s = deadline - self._clock.now()
+                if remaining_s <= 0:
+                    extra = {"node_code": last.event.body["provisional_code"]} if code is Code.NODES_ERROR else {}
+                    return await self._journal.fail(last, code, reason, Outcome.UNKNOWN, **extra)
+                # the heartbeat's pace: another replica may have recorded the result
+                await watch.wait(min(remaining_s, self._settings.worker.heartbeat_s))
+                current = await self._record.last(work.operation, work.operation_id)
+        if current is None:
+            raise HaltError(Code.RECORD_LOST, "the record of a published operation is gone")
+        return current
+
+    def _result_deadline(self, last: Entry) -> tuple[float, Code, str]:
+        """When to stop waiting, and what to say then. Our giving up cancels nothing at the nodes."""
+        lane = self._settings.mpcium.lane(last.event.operation)
+        body = last.event.body
+        if "provisional_code" in body:
+            limit = last.stored_at + PROVISIONAL_WAIT_S[last.event.operation]
+            candidates = [(limit, Code.NODES_ERROR, str(body.get("provisional_reason", "")))]
+        else:
+            limit = last.stored_at + lane.result_timeout_s
+            candidates = [(limit, Code.RESULT_TIMEOUT, f"no result within {lane.result_timeout_s:g} s of publishing")]
+        expires_at = last.event.expires_at
+        candidates.append((expires_at, Code.DEADLINE_EXCEEDED, f"expired at {events.format_time(expires_at)}"))
+        return min(candidates)
+
+    async def _follow(self, work: Work, last: Entry) -> Entry:
+        """Another request holds this operation: wait until it moves, or until its holder must be gone."""
+        with self._board.watch(work.operation, work.operation_id) as watch:
+            await watch.wait(self._settings.worker.heartbeat_s)
+            current = await self._record.last(work.operation, work.operation_id)
+        return current or last
+
+
+_PREPARING = frozenset({Step.CLAIM, Step.SIGN, Step.PUBLISH, Step.SEND_ONCE})
+_ID_FIELD = {Operation.KEYGEN: "wallet_id", Operation.SIGN: "tx_id", Operation.RESHARE: "session_id"}

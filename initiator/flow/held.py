@@ -1,0 +1,86 @@
+"""Requests that this replica holds: delivered, not yet settled, kept alive by heartbeats.
+
+Invariant: only `worker` settles; an ack follows the stored final event, never precedes it. Acks are hints to the
+queue, not fences: a stale holder's ack succeeds too, so what protects is the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from initiator.bus.connection import Connection
+from initiator.bus.pull import Delivery
+from initiator.core.model import Operation
+from initiator.errors import InitiatorError
+
+ACK, NAK, PROGRESS = b"+ACK", b"-NAK", b"+WPI"
+
+
+class Held:
+    """One request in our hands.
+
+    Attributes:
+        client, operation: from its subject, which NATS guards.
+        delivery: its latest delivery.
+        redelivered: somebody, perhaps this replica before a restart, may have begun it already.
+    """
+
+    __slots__ = ("client", "delivery", "operation", "redelivered")
+
+    def __init__(self, client: str, operation: Operation, delivery: Delivery) -> None:
+        self.client = client
+        self.operation = operation
+        self.delivery = delivery
+        self.redelivered = delivery.delivered > 1
+
+    @property
+    def sequence(self) -> int:
+        return self.delivery.sequence
+
+    @property
+    def data(self) -> bytes:
+        return self.delivery.message.data
+
+
+class HeldRequests:
+    """All held requests of this replica, by stream sequence."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._held: dict[int, Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(tuple(self._held.values()))
+
+    def take(self, client: str, operation: Operation, delivery: Delivery) -> Held | None:
+        """Hold a delivered request; None if it is held already (then only its ack subject is renewed)."""
+        present = self._held.get(delivery.sequence)
+        if present is not None:
+            present.delivery = delivery
+            return None
+        held = self._held[delivery.sequence] = Held(client, operation, delivery)
+        return held
+
+    async def settle(self, held: Held) -> None:
+        """Ack: its final event is stored. A lost ack only means one more look at the record."""
+        self._held.pop(held.sequence, None)
+        await self._send(held, ACK)
+
+    async def hand_back(self, held: Held) -> None:
+        """Nak without delay: whoever is alive goes on from the record."""
+        if self._held.pop(held.sequence, None) is not None:
+            await self._send(held, NAK)
+
+    async def heartbeat(self) -> None:
+        """Tell the server that all of them are still being worked on."""
+        for held in self:
+            await self._send(held, PROGRESS)
+
+    async def _send(self, held: Held, word: bytes) -> None:
+        try:
+            await self._connection.publish(held.delivery.message.reply, word)
+        except InitiatorError:
+            return  # disconnected: the server redelivers after the ack wait

@@ -1,0 +1,148 @@
+"""Writes events, and makes each of them visible: one record entry, one log line, one metric, the same id and code."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from initiator.core import codec, events, subjects
+from initiator.core.events import Event, Outcome, State
+from initiator.core.model import ContentType, Operation
+from initiator.errors import Code, InitiatorError
+from initiator.flow.board import Board
+from initiator.flow.clock import Clock
+from initiator.flow.held import Held
+from initiator.log import get_logger
+from initiator.metrics import Metrics
+from initiator.record import CONTENT_TYPE, Entry, Record
+
+log = get_logger()
+_HEADER_VALUE_LIMIT = 1024
+
+
+class Journal:
+    """The only writer of events in this process."""
+
+    def __init__(self, record: Record, clock: Clock, metrics: Metrics, board: Board) -> None:
+        self._record = record
+        self._clock = clock
+        self._metrics = metrics
+        self._board = board
+
+    async def claim(self, held: Held, operation_id: str, digest: str, expires_at: float, encoding: ContentType,
+                    labels: Mapping[str, str]) -> Entry:  # fmt: skip
+        """Record `accepted`: from here on the id belongs to this payload."""
+        event = Event(
+            operation=held.operation,
+            operation_id=operation_id,
+            client=held.client,
+            state=State.ACCEPTED,
+            attempt=1,
+            time=self._clock.now(),
+            request_seq=held.sequence,
+            request_digest=digest,
+            expires_at=expires_at,
+            event_id=secrets.token_hex(8),
+            content_type=encoding,
+            body={"labels": dict(labels)} if labels else {},
+        )
+        return await self._append(event, None)
+
+    async def move(self, last: Entry, state: State, body: Mapping[str, Any], *, attempt: int | None = None) -> Entry:
+        """Record the next state of an operation after `last`.
+
+        Raises:
+            MovedError, RetryError: see `Record.append`.
+        """
+        before = last.event
+        event = Event(
+            operation=before.operation,
+            operation_id=before.operation_id,
+            client=before.client,
+            state=state,
+            attempt=attempt or before.attempt,
+            time=self._clock.now(),
+            request_seq=before.request_seq,
+            request_digest=before.request_digest,
+            expires_at=before.expires_at,
+            event_id=secrets.token_hex(8),
+            content_type=_encoding_after(before, state),
+            body={**body, "reply_as": before.content_type.value} if state is State.SIGNED else body,
+        )
+        return await self._append(event, last)
+
+    async def fail(self, last: Entry, code: Code, reason: str, outcome: Outcome, **extra: Any) -> Entry:
+        """Record `failed`, with what the caller may do now."""
+        body = {"code": code.value, "reason": reason, "outcome": outcome.value, **extra}
+        return await self.move(last, State.FAILED, body)
+
+    async def _append(self, event: Event, after: Entry | None) -> Entry:
+        entry = await self._record.append(event, after)
+        code = str(event.body.get("code", ""))
+        self._metrics.events.labels(event.operation, event.client, event.state, code).inc()
+        write = log.warning if event.state in (State.FAILED, State.RETRYING) else log.info
+        write(f"request.{event.state}", **describe(event), sequence=entry.sequence)
+        self._board.poke(event.operation, event.operation_id)
+        return entry
+
+    async def reject(self, held: Held, error: InitiatorError, operation_id: str | None, encoding: ContentType) -> None:
+        """Refuse a request: dead letter first, then the event; never touches the record of its id."""
+        await self._bury(held, error)
+        fields: dict[str, Any] = {
+            "op": held.operation.value,
+            "id": operation_id,
+            "client": held.client,
+            "state": State.REJECTED.value,
+            "attempt": 0,
+            "time": events.format_time(self._clock.now()),
+            "request_seq": held.sequence,
+            "code": error.code.value,
+            "reason": error.reason,
+            "field": error.field,
+        }
+        subject = subjects.reject(held.client, held.operation, held.sequence)
+        await self._record.publish_once(subject, codec.encode(encoding, fields), {CONTENT_TYPE: encoding.value})
+        self._metrics.events.labels(held.operation, held.client, State.REJECTED, error.code).inc()
+        log.warning("request.rejected", op=held.operation.value, id=operation_id, client=held.client,
+                    request_seq=held.sequence, code=error.code.value, reason=error.reason, field=error.field)  # fmt: skip
+
+    async def _bury(self, held: Held, error: InitiatorError) -> None:
+        message = held.delivery.message
+        headers = {f"Original-{name}": value for name, value in message.headers.items()}
+        # header injection: the requester's own Nats-… headers must not steer the dead letter stream
+        headers |= {
+            "Initiator-Code": error.code.value,
+            "Initiator-Reason": _header_value(error.reason),
+            "Initiator-Field": _header_value(error.field or ""),
+            "Initiator-Subject": message.subject,
+            "Initiator-Time": events.format_time(self._clock.now()),
+        }
+        await self._record.publish_once(
+            subjects.dead(held.client, held.operation, held.sequence), message.data, headers
+        )
+
+
+def describe(event: Event) -> dict[str, Any]:
+    """The fields of an event that a log line carries: never bytes, never keys."""
+    line = {
+        "op": event.operation.value,
+        "id": event.operation_id,
+        "client": event.client,
+        "attempt": event.attempt,
+        "request_seq": event.request_seq,
+    }
+    return line | {name: event.body[name] for name in ("code", "reason", "outcome", "node_code", "verification") if name in event.body}
+
+
+def _encoding_after(before: Event, state: State) -> ContentType:
+    """Sealed bytes are read by us alone and stay bytes; after them the requester's own encoding comes back."""
+    if state is State.SIGNED:
+        return ContentType.MSGPACK
+    if before.state is State.SIGNED:
+        return ContentType(before.body["reply_as"])
+    return before.content_type
+
+
+def _header_value(text: str) -> str:
+    return " ".join(text.split())[:_HEADER_VALUE_LIMIT]

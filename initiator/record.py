@@ -1,0 +1,178 @@
+"""The record: claims, moves and reads on the event stream, which is the only store there is.
+
+Invariants:
+- every guarded publish of an id carries the one filter that `subjects.guard_filter` builds; with two different
+  filters a replicated stream lets two writers win;
+- a write is done when the server acknowledged it freshly, or when the record's last event carries its `event_id`;
+- whoever loses gets the event that won, and decides again from there;
+- all reads that decide something come from the stream's leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from initiator.bus.errors import SequenceConflictError
+from initiator.bus.jetstream import TTL, JetStream, Stored, guard
+from initiator.core import codec, events, subjects
+from initiator.core.events import Event
+from initiator.core.model import Operation
+from initiator.errors import Code, HaltError, InitiatorError, RetryError
+
+CONTENT_TYPE = "Content-Type"
+REPEATED = "Initiator-Repeated"
+_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event as the record holds it.
+
+    Attributes:
+        sequence: its sequence in the stream; the guard of whatever follows it.
+        stored_at: when the server stored it, Unix seconds by the server's clock.
+        data: its exact bytes.
+    """
+
+    event: Event
+    sequence: int
+    stored_at: float
+    data: bytes
+
+
+class MovedError(InitiatorError):
+    """Another write came first; `last` is what the record says now (None: nothing)."""
+
+    def __init__(self, last: Entry | None) -> None:
+        super().__init__(Code.RECORD_BUSY, "the record moved on: another write came first")
+        self.last = last
+
+
+class Record:
+    """Reads and writes of events; see the module for what is guaranteed."""
+
+    def __init__(self, js: JetStream) -> None:
+        self._js = js
+
+    async def append(self, event: Event, after: Entry | None) -> Entry:
+        """Record `event` if `after` is still the last event of its id (None: if there is none).
+
+        Raises:
+            MovedError: it is not; carries the event that is.
+            RetryError: no room in the stream, or the bus is away; nothing of ours counts as recorded until read back.
+        """
+        expected = after.sequence if after else 0
+        data = events.encode(event)
+        headers = {CONTENT_TYPE: event.content_type.value} | guard(
+            subjects.guard_filter(event.operation, event.operation_id), expected
+        )
+        if event.final:
+            headers[TTL] = "never"  # survives max_age: the double-sign protection
+        for _ in range(_TRIES):
+            try:
+                ack = await self._js.publish(event.subject, data, headers)
+            except SequenceConflictError:
+                return _ours(event, await self.last(event.operation, event.operation_id))
+            except RetryError as error:
+                if not error.maybe_done:
+                    raise
+                found = await self._settle(event, expected, error.delay_s)
+                if found is not None:
+                    return found
+            else:
+                # The server's clock is not in the ack; the writer's is near enough for what is derived from it.
+                return Entry(event, ack.sequence, event.time, data)
+        raise RetryError(Code.BUS_UNAVAILABLE, f"{event.subject}: no clear answer after {_TRIES} tries", maybe_done=True)
+
+    async def _settle(self, event: Event, expected: int, delay_s: float) -> Entry | None:
+        """After an unknown outcome: our entry if it is recorded, None if the same write may be tried again."""
+        await asyncio.sleep(delay_s)
+        last = await self.last(event.operation, event.operation_id)
+        if (last.sequence if last else 0) == expected:
+            return None  # the write under way and its repetition carry one guard: at most one of them is stored
+        return _ours(event, last)
+
+    async def last(self, operation: Operation, operation_id: str) -> Entry | None:
+        """The state of an operation under any client: its last event."""
+        filter_ = subjects.guard_filter(operation, operation_id)
+        return _entry(await self._js.last(subjects.EVENTS_STREAM, filter_))
+
+    async def signed(self, client: str, operation: Operation, operation_id: str) -> Entry | None:
+        """The recorded bytes of an operation: its `signed` event."""
+        subject = subjects.event(client, operation, operation_id, "signed.sealed")
+        return _entry(await self._js.last(subjects.EVENTS_STREAM, subject))
+
+    async def completed_keygen(self, wallet_id: str) -> Entry | None:
+        """The event that holds a wallet's public keys."""
+        subject = subjects.event("*", Operation.KEYGEN, wallet_id, events.State.COMPLETED)
+        return _entry(await self._js.last(subjects.EVENTS_STREAM, subject))
+
+    async def history(self, client: str, operation: Operation, operation_id: str) -> AsyncIterator[Entry]:
+        """All events of one operation of one client, oldest first."""
+        async for entry in self.walk(subjects.event(client, operation, operation_id, ">"), 1):
+            yield entry
+
+    async def walk(self, filter_: str, sequence: int) -> AsyncIterator[Entry]:
+        """Events under a subject filter from a stream sequence on, oldest first."""
+        while True:
+            stored = await self._js.next(subjects.EVENTS_STREAM, filter_, sequence)
+            if stored is None:
+                return
+            entry = _entry(stored)
+            if entry is not None:
+                yield entry
+            sequence = stored.sequence + 1
+
+    async def publish_once(self, subject: str, data: bytes, headers: Mapping[str, str]) -> None:
+        """Store one message on a subject that takes exactly one (rejections and dead letters).
+
+        Raises:
+            RetryError: it may or may not be stored; the same call again is harmless.
+        """
+        guarded = dict(headers) | guard(subject, 0)
+        for _ in range(_TRIES):
+            try:
+                await self._js.publish(subject, data, guarded)
+            except SequenceConflictError:
+                return  # stored by an earlier delivery of the same request
+            except RetryError as error:
+                if not error.maybe_done:
+                    raise
+                await asyncio.sleep(error.delay_s)
+            else:
+                return
+        raise RetryError(Code.BUS_UNAVAILABLE, f"{subject}: no clear answer after {_TRIES} tries", maybe_done=True)
+
+    async def announce(self, entry: Entry) -> None:
+        """Tell a requester that repeats itself what is recorded, on the subject where it was told the first time."""
+        event = entry.event
+        subject = subjects.out(event.client, event.operation, event.operation_id, event.state)
+        headers = {CONTENT_TYPE: event.content_type.value, REPEATED: "true", "Nats-Sequence": str(entry.sequence)}
+        await self._js.connection.publish(subject, entry.data, headers)
+
+
+def _ours(event: Event, last: Entry | None) -> Entry:
+    """The last entry if it is this very write; MovedError if another won."""
+    if last is not None and last.event.event_id == event.event_id:
+        return last
+    raise MovedError(last)
+
+
+def _entry(stored: Stored | None) -> Entry | None:
+    if stored is None:
+        return None
+    try:
+        content_type = codec.content_type(stored.headers.get(CONTENT_TYPE))
+        event = events.decode(content_type, stored.data)
+    except InitiatorError as error:
+        raise HaltError(
+            Code.RECORD_LOST,
+            f"the record holds something that is no event at sequence {stored.sequence}",
+            hint="somebody else wrote to the event stream: check who may publish on initiator.event.>",
+        ) from error
+    # forgery: the subject says whose event it is; a body that says otherwise was not written by us
+    if event.subject != stored.subject:
+        raise HaltError(Code.RECORD_LOST, f"the event at sequence {stored.sequence} does not belong to its subject")
+    return Entry(event, stored.sequence, stored.time, stored.data)
