@@ -1,0 +1,280 @@
+"""From a decoded map to a request, or a rejection that names the field, what was expected and what came.
+
+Invariants: only known fields, each of its exact type (no coercion, a bool is no int); ids are one safe NATS token;
+ids parse uniquely on the nodes' `wallet-tx` session keys; what a value of `model` holds is publishable as it stands.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from initiator.core.model import (
+    ContentType,
+    KeygenRequest,
+    KeyType,
+    Operation,
+    Request,
+    ReshareRequest,
+    SignRequest,
+)
+from initiator.errors import Code, RejectError
+
+SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+MAX_PATH_LENGTH = 16
+MAX_NODES = 64
+MAX_CODE_LENGTH = 64
+MAX_LABEL_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The configurable bounds; see `limits` and `mpcium.tx_id_form` in the settings."""
+
+    max_tx_bytes: int
+    tx_id_form: str
+    max_expiry_s: float
+    max_labels: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    encoding: ContentType
+    rules: Rules
+    now: float
+    fields: Mapping[str, Any]
+
+
+def _bad(field: str, reason: str) -> RejectError:
+    return RejectError(Code.INVALID_FIELD, reason, field=field)
+
+
+def _type(value: Any) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _bad(name, f"expected a string, got {_type(value)}")
+    return value
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _bad(name, f"expected an integer, got {_type(value)}")
+    return value
+
+
+def _id(name: str, value: Any, _context: _Context) -> str:
+    text = _text(name, value)
+    # injection: one NATS token, no wildcard, nothing that JSON or a subject would read otherwise
+    if not _ID.fullmatch(text):
+        raise _bad(name, f"expected 1 to 64 of A-Z a-z 0-9 _ -, got {_shape(text)}")
+    return text
+
+
+def _shape(text: str) -> str:
+    if len(text) > 64:
+        return f"{len(text)} characters"
+    strange = next((character for character in text if not _ID.fullmatch(character)), None)
+    return "an empty string" if strange is None else f"the character {strange!a}"
+
+
+def _tx_id(name: str, value: Any, context: _Context) -> str:
+    text = _id(name, value, context)
+    if text.lower() == "keygen":
+        raise _bad(name, "`keygen` is reserved: it would collide with the wallet's keygen on the nodes")
+    # session collision: the nodes' key is `wallet-tx`, so `a` + `b-c` would equal `a-b` + `c`
+    form = context.rules.tx_id_form
+    is_uuid = _UUID.fullmatch(text) is not None
+    if form == "uuid" and not is_uuid:
+        raise _bad(name, "expected a UUID (mpcium.tx_id_form: uuid)")
+    if form == "no_hyphen" and "-" in text:
+        raise _bad(name, "expected no hyphen (mpcium.tx_id_form: no_hyphen)")
+    if form == "uuid_or_no_hyphen" and "-" in text and not is_uuid:
+        raise _bad(name, "expected a UUID, or an id without hyphens")
+    return text
+
+
+def _key_type(name: str, value: Any, _context: _Context) -> KeyType:
+    text = _text(name, value)
+    try:
+        return KeyType(text)
+    except ValueError:
+        raise _bad(name, f"expected secp256k1 or ed25519, got {text[:32]!a}") from None
+
+
+def _network_code(name: str, value: Any, _context: _Context) -> str:
+    text = _text(name, value)
+    if len(text) > MAX_CODE_LENGTH or _CONTROL.search(text):
+        raise _bad(name, f"expected up to {MAX_CODE_LENGTH} printable characters")
+    return text
+
+
+def _tx(name: str, value: Any, context: _Context) -> bytes:
+    data = _tx_bytes(name, value, context.encoding)
+    if context.fields.get("key_type") == KeyType.SECP256K1:
+        if len(data) != 32:
+            raise _bad(name, f"expected a 32-byte hash for secp256k1, got {len(data)} bytes")
+        if not 0 < int.from_bytes(data, "big") < SECP256K1_ORDER:
+            raise _bad(name, "expected a hash that is not zero and below the order of secp256k1")
+    elif not 1 <= len(data) <= context.rules.max_tx_bytes:
+        raise _bad(name, f"expected 1 to {context.rules.max_tx_bytes} bytes, got {len(data)}")
+    elif data[0] == 0:
+        # the nodes hold an EdDSA payload as an integer: they would sign it without its leading zeros
+        raise _bad(name, "an ed25519 payload that begins with a zero byte would be signed without it by the nodes")
+    return data
+
+
+def _tx_bytes(name: str, value: Any, encoding: ContentType) -> bytes:
+    if encoding is ContentType.MSGPACK:
+        if not isinstance(value, bytes):
+            raise _bad(name, f"expected bin, got {_type(value)}")
+        return value
+    text = _text(name, value)
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _bad(name, "expected padded standard base64") from error
+    # equivocation: two texts that decode alike must not be two requests
+    if base64.b64encode(data).decode() != text:
+        raise _bad(name, "expected canonical base64 (unused bits zero)")
+    return data
+
+
+def _path(name: str, value: Any, _context: _Context) -> tuple[int, ...] | None:
+    """A non-hardened path; an empty list is no derivation on the nodes and therefore the same as null."""
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise _bad(name, f"expected a list of integers or null, got {_type(value)}")
+    if len(value) > MAX_PATH_LENGTH:
+        raise _bad(name, f"expected at most {MAX_PATH_LENGTH} levels, got {len(value)}")
+    for index, level in enumerate(value):
+        if _integer(f"{name}[{index}]", level) >= 2**31:
+            raise _bad(f"{name}[{index}]", "hardened levels (2**31 and above) fail on the nodes")
+        if level < 0:
+            raise _bad(f"{name}[{index}]", "expected 0 or more")
+    return tuple(value) or None
+
+
+def _node_ids(name: str, value: Any, context: _Context) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise _bad(name, f"expected a list of strings, got {_type(value)}")
+    if not 2 <= len(value) <= MAX_NODES:
+        raise _bad(name, f"expected 2 to {MAX_NODES} nodes, got {len(value)}")
+    ids = tuple(_id(f"{name}[{index}]", item, context) for index, item in enumerate(value))
+    if len(set(ids)) != len(ids):
+        raise _bad(name, "expected each node once")
+    return ids
+
+
+def _threshold(name: str, value: Any, context: _Context) -> int:
+    threshold = _integer(name, value)
+    nodes = context.fields.get("node_ids")
+    limit = len(nodes) if isinstance(nodes, list) else MAX_NODES
+    if not 1 <= threshold < limit:
+        raise _bad(name, f"expected 1 or more and less than the number of nodes ({limit}), got {threshold}")
+    return threshold
+
+
+def _expires_at(name: str, value: Any, context: _Context) -> float | None:
+    if value is None:
+        return None
+    text = _text(name, value)
+    if not _RFC3339.fullmatch(text):
+        raise _bad(name, "expected RFC 3339 with a zone, such as 2026-01-31T12:00:00Z")
+    try:
+        at = datetime.fromisoformat(text.upper().replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise _bad(name, "expected a time that exists") from error
+    if at <= context.now:
+        raise RejectError(Code.EXPIRED, "expired before it was read", field=name)
+    if at > context.now + context.rules.max_expiry_s:
+        raise _bad(name, f"expected at most {context.rules.max_expiry_s:g} s from now")
+    return at
+
+
+def _labels(name: str, value: Any, context: _Context) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _bad(name, f"expected a map of strings, got {_type(value)}")
+    if len(value) > context.rules.max_labels:
+        raise _bad(name, f"expected at most {context.rules.max_labels} labels, got {len(value)}")
+    for key, item in value.items():
+        for text in (key, _text(f"{name}.{key[:32]}", item)):
+            if len(text) > MAX_LABEL_LENGTH or _CONTROL.search(text):
+                raise _bad(name, f"expected up to {MAX_LABEL_LENGTH} printable characters in keys and values")
+    return dict(value)
+
+
+_Check = Callable[[str, Any, _Context], Any]
+_COMMON: dict[str, _Check] = {"expires_at": _expires_at, "labels": _labels}
+_FIELDS: dict[Operation, dict[str, _Check]] = {
+    Operation.KEYGEN: {"wallet_id": _id} | _COMMON,
+    Operation.SIGN: {
+        "key_type": _key_type,
+        "wallet_id": _id,
+        "network_internal_code": _network_code,
+        "tx_id": _tx_id,
+        "tx": _tx,
+        "derivation_path": _path,
+    }
+    | _COMMON,
+    Operation.RESHARE: {
+        "session_id": _id,
+        "node_ids": _node_ids,
+        "new_threshold": _threshold,
+        "key_type": _key_type,
+        "wallet_id": _id,
+    }
+    | _COMMON,
+}
+_OPTIONAL = frozenset({"expires_at", "labels", "derivation_path"})
+_MODEL: dict[Operation, Callable[..., Request]] = {
+    Operation.KEYGEN: KeygenRequest,
+    Operation.SIGN: SignRequest,
+    Operation.RESHARE: ReshareRequest,
+}
+
+
+def parse_request(
+    operation: Operation, fields: Mapping[str, Any], encoding: ContentType, rules: Rules, now: float
+) -> Request:
+    """Check a decoded payload and make it a request.
+
+    Args:
+        now: Unix seconds.
+
+    Raises:
+        RejectError: `UNKNOWN_FIELD`, `MISSING_FIELD`, `INVALID_FIELD` or `EXPIRED`, naming the field.
+    """
+    table = _FIELDS[operation]
+    for name in fields:
+        if name not in table:
+            raise _unknown(name, table)
+    context = _Context(encoding, rules, now, fields)
+    values: dict[str, Any] = {}
+    for name, check in table.items():
+        if name in fields:
+            values[name] = check(name, fields[name], context)
+        elif name not in _OPTIONAL:
+            raise RejectError(Code.MISSING_FIELD, "this field is required", field=name)
+    return _MODEL[operation](**values)
+
+
+def _unknown(name: str, table: Mapping[str, _Check]) -> RejectError:
+    nearest = difflib.get_close_matches(name[:64], table, n=1)
+    known = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(table)}"
+    return RejectError(Code.UNKNOWN_FIELD, f"no such field; {known}", field=ascii(name[:64]).strip("'"))
