@@ -1,79 +1,80 @@
-"""Child public keys as the nodes derive them: non-hardened BIP32 on both curves.
+"""Child public keys as the peer nodes derive them: non-hardened BIP32 on both curves.
 
-Ed25519 follows mpcium's own scheme: the HMAC input is `02|03` (parity of Y) and the big-endian X of the point, and
-the left half is reduced modulo the group order.
+For every index i, from the parent point K and chain code c:
 
-Sources: BIP32; mpcium's `pkg/ckdutil`.
+    I = HMAC-SHA512(c, compress(K) ‖ i as 4 bytes big-endian);  child = K + I[:32] · G;  chain code = I[32:]
+
+`compress` is 02/03 by the parity of y and then x big-endian, on Ed25519 as on secp256k1. On Ed25519 I[:32] is
+reduced by the group order, on secp256k1 a value that is not below the order is refused.
+
+Sources: mpcium's pkg/ckdutil; BIP32 (CKDpub). The chain code is one per cluster, so a wallet's key and the
+cluster's `chain_code` stand in for the extended public key.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from initiator.core import curves
-from initiator.core.curves import Point
+from initiator.core.secp256k1 import ENGINE, Engine
 
-HARDENED = 2**31
-
-
-def _walk(
-    point: Point, chain_code: bytes, path: Sequence[int], child: Callable[[Point, int], Point], order: int, reduce: bool
-) -> Point:
-    if len(chain_code) != 32:
-        raise ValueError(f"chain code: expected 32 bytes, got {len(chain_code)}")
-    for index in path:
-        if not 0 <= index < HARDENED:
-            raise ValueError(f"path: {index} is hardened or negative")
-        prefix = b"\x03" if point[1] & 1 else b"\x02"
-        data = prefix + point[0].to_bytes(32, "big") + index.to_bytes(4, "big")
-        digest = hmac.digest(chain_code, data, "sha512")
-        offset = int.from_bytes(digest[:32], "big")
-        offset = offset % order if reduce else offset
-        if offset == 0 or offset >= order:
-            raise ValueError(f"path: no child at {index}")
-        point, chain_code = child(point, offset), digest[32:]
-    return point
+CHAIN_CODE_BYTES = 32
+HARDENED = 0x8000_0000
 
 
-def derive_secp256k1(public_key: bytes, chain_code: bytes, path: Sequence[int]) -> bytes:
-    """The child of a secp256k1 key.
+class PathError(ValueError):
+    """There is no child at this path: a hardened index, or (one case in 2**127) an index without a child."""
+
+
+def derive_secp256k1(pub_key: bytes, chain_code: bytes, path: Sequence[int], *, engine: Engine = ENGINE) -> bytes:
+    """The child key at `path`.
 
     Args:
-        public_key: X‖Y, 64 bytes.
+        pub_key: the wallet's key, X‖Y (64 bytes).
+        chain_code: the cluster's chain code, 32 bytes.
+        path: indexes below 2**31; an empty one gives the key itself.
+
+    Returns:
+        X‖Y, 64 bytes.
 
     Raises:
-        ValueError: not a point, not a chain code, or a path without a child.
+        CurveError: the key is no point of the curve.
+        PathError: no child at this path.
+        ValueError: the chain code's length.
     """
-    return k1_encode(_walk(k1_decode(public_key), chain_code, path, _k1_child, curves.K1_N, reduce=False))
+    _require_chain_code(chain_code)
+    point = curves.decode_secp256k1(pub_key)
+    for index in path:
+        left, chain_code = _step(point, chain_code, index)
+        if not 0 < left < curves.SECP256K1_N:
+            raise PathError(f"index {index} has no child key")
+        pub_key = engine.add_base(pub_key, left)
+        point = curves.decode_secp256k1(pub_key)
+    return pub_key
 
 
-def derive_ed25519(public_key: bytes, chain_code: bytes, path: Sequence[int]) -> bytes:
-    """The child of an Ed25519 key (32 bytes); raises ValueError as `derive_secp256k1` does."""
-    point = curves.ed_decode(public_key)
-    return curves.ed_encode(_walk(point, chain_code, path, _ed_child, curves.ED_N, reduce=True))
+def derive_ed25519(pub_key: bytes, chain_code: bytes, path: Sequence[int]) -> bytes:
+    """The child key at `path`, 32 bytes compressed; arguments and errors as in `derive_secp256k1`."""
+    _require_chain_code(chain_code)
+    point = curves.decode_ed25519(pub_key)
+    for index in path:
+        left, chain_code = _step(point, chain_code, index)
+        left %= curves.ED25519_L
+        point = curves.add_ed25519(point, curves.multiply_ed25519_base(left))
+        if left == 0 or point[0] == 0:  # x = 0 is the identity; mpcium refuses both
+            raise PathError(f"index {index} has no child key")
+    return curves.encode_ed25519(point)
 
 
-def _k1_child(point: Point, offset: int) -> Point:
-    child = curves.k1_add(point, curves.k1_multiply(offset, curves.K1_G))
-    if child is None:
-        raise ValueError("path: the child is the point at infinity")
-    return child
+def _step(point: curves.AffinePoint, chain_code: bytes, index: int) -> tuple[int, bytes]:
+    if not 0 <= index < HARDENED:
+        raise PathError(f"expected indexes below {HARDENED}, got {index}")
+    mac = hmac.digest(chain_code, curves.compress(point) + index.to_bytes(4, "big"), hashlib.sha512)
+    return int.from_bytes(mac[:32], "big"), mac[32:]
 
 
-def _ed_child(point: Point, offset: int) -> Point:
-    return curves.ed_add(point, curves.ed_multiply(offset, curves.ED_G))
-
-
-def k1_decode(encoded: bytes) -> Point:
-    """The point of X‖Y; raises ValueError if it is none of secp256k1."""
-    if len(encoded) != 64:
-        raise ValueError("expected 64 bytes")
-    point = int.from_bytes(encoded[:32], "big"), int.from_bytes(encoded[32:], "big")
-    if not curves.k1_on_curve(point):
-        raise ValueError("not on the curve")
-    return point
-
-
-def k1_encode(point: Point) -> bytes:
-    return point[0].to_bytes(32, "big") + point[1].to_bytes(32, "big")
+def _require_chain_code(chain_code: bytes) -> None:
+    if len(chain_code) != CHAIN_CODE_BYTES:
+        raise ValueError(f"chain_code: expected {CHAIN_CODE_BYTES} bytes, got {len(chain_code)}")

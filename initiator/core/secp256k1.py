@@ -6,7 +6,8 @@ Both give equal answers; tests/unit/core/test_wallet_engines.py compares them.
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from initiator.core.curves import (
     SECP256K1_N,
+    AffinePoint,
     CurveError,
     add_secp256k1,
     decode_secp256k1,
@@ -22,14 +24,9 @@ from initiator.core.curves import (
     multiply_secp256k1,
 )
 
-try:
-    import coincurve
-except ImportError:  # the `fast` extra is not installed
-    coincurve = None
-
 
 class Engine(Protocol):
-    """Public keys are X‖Y (64 bytes), digests 32 bytes, scalars in [1, n)."""
+    """Public keys are X‖Y (64 bytes) and on the curve, digests 32 bytes, scalars and r, s in [1, n)."""
 
     def add_base(self, pub_key: bytes, scalar: int) -> bytes:
         """pub_key + scalar · G.
@@ -40,7 +37,11 @@ class Engine(Protocol):
         ...
 
     def verify(self, pub_key: bytes, digest: bytes, r: int, s: int, recovery: int) -> bool:
-        """Whether (r, s) signs `digest` under `pub_key` and `recovery` leads from the signature to that key."""
+        """Whether (r, s) signs `digest` under `pub_key` and `recovery` leads from the signature to that key.
+
+        Raises:
+            CurveError: the key is no point of the curve.
+        """
         ...
 
 
@@ -67,29 +68,44 @@ class PortableEngine:
 
 
 class CoincurveEngine:
-    """libsecp256k1: a recovered key that equals the expected one is a verified signature. About 50 µs."""
+    """libsecp256k1: a recovered key that equals the expected one is a verified signature.
+
+    Raises:
+        ImportError: coincurve is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._key: Any = importlib.import_module("coincurve").PublicKey
 
     def add_base(self, pub_key: bytes, scalar: int) -> bytes:
         decode_secp256k1(pub_key)
         try:
-            total = coincurve.PublicKey(b"\x04" + pub_key).add(scalar.to_bytes(32, "big"))
+            total: bytes = self._key(b"\x04" + pub_key).add(scalar.to_bytes(32, "big")).format(compressed=False)
         except ValueError as error:
             raise CurveError("the sum is the point at infinity") from error
-        return bytes(total.format(compressed=False)[1:])
+        return total[1:]
 
     def verify(self, pub_key: bytes, digest: bytes, r: int, s: int, recovery: int) -> bool:
         decode_secp256k1(pub_key)
         signature = r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([recovery])
         try:
-            found = coincurve.PublicKey.from_signature_and_message(signature, digest, hasher=None)
-        except Exception:  # noqa: BLE001 - coincurve raises a plain Exception where no key can be recovered
+            found: bytes = self._key.from_signature_and_message(signature, digest, hasher=None).format(compressed=False)
+        except Exception:  # coincurve raises plain Exceptions where no key can be recovered
             return False
-        return bytes(found.format(compressed=False)[1:]) == pub_key
+        return found[1:] == pub_key
 
 
-def _multiply_base(scalar: int) -> tuple[int, int]:
+def _multiply_base(scalar: int) -> AffinePoint:
     numbers = ec.derive_private_key(scalar, ec.SECP256K1()).public_key().public_numbers()
     return numbers.x, numbers.y
 
 
-ENGINE: Engine = PortableEngine() if coincurve is None else CoincurveEngine()
+def best_engine() -> Engine:
+    """The fastest engine that is installed."""
+    try:
+        return CoincurveEngine()
+    except ImportError:
+        return PortableEngine()
+
+
+ENGINE: Engine = best_engine()
