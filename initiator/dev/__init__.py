@@ -1,0 +1,1 @@
+"""What a developer needs around the daemon: a whole system on one machine."""
