@@ -16,8 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from nats.errors import Error as NatsError
+
 from initiator.dev.nodes.cluster import SimulatedCluster
 from initiator.dev.nodes.config import Algorithm, AuthorizerKey, NodesConfig, Timing
+from initiator.dev.nodes.jetstream import ApiError
 
 PASSWORD_VARIABLE = "NODES_PASSWORD"  # noqa: S105 - the name of a variable
 
@@ -101,13 +104,21 @@ async def serve(config: NodesConfig) -> None:
 
 
 def main() -> int:
-    """Parse, serve; 2 where the options make no sense."""
+    """Parse and serve; 2 where the options make no sense, 1 where the cluster cannot start."""
     try:
         config = read_config(parser().parse_args())
-        asyncio.run(serve(config))
+        SimulatedCluster(config)  # reads the keys and the store
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    try:
+        asyncio.run(serve(config))
+    except TimeoutError:
+        print(f"error: no server at {', '.join(config.servers)} lets the nodes in", file=sys.stderr)
+        return 1
+    except (ApiError, NatsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -26,6 +26,7 @@ from initiator.dev.nodes.trust import Trust
 from initiator.dev.nodes.vault import Vault
 
 Handle: TypeAlias = Callable[[Msg], Awaitable[None]]
+_CONNECT_TIMEOUT_S = 10.0
 _ADVISORIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"
 
 
@@ -62,8 +63,10 @@ class Node:
 
         Raises:
             ApiError: a stream or durable of another form is in the way.
+            TimeoutError: no server lets this node in.
         """
-        nc = self._nc = await self._connect()
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            nc = self._nc = await self._connect()
         await self._make_streams(nc)
         answers = Answers(nc, self.node_id, self._config.routing, self._behaviour, self._emit)
         handlers = Handlers(
