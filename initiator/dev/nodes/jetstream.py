@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 _SECOND = 1_000_000_000
@@ -152,8 +152,8 @@ async def publish_once(nc: Client, subject: str, data: bytes, message_id: str) -
     """
     try:
         reply = await nc.request(subject, data, timeout=_API_TIMEOUT_S, headers={"Nats-Msg-Id": message_id})
-    except (NoRespondersError, NatsTimeoutError) as error:
-        raise ApiError({"description": "no response from stream"}) from error
+    except NatsError as error:
+        raise ApiError({"description": f"no response from stream: {error}"}) from error
     ack: dict[str, Any] = json.loads(reply.data)
     if "error" in ack:
         raise ApiError(ack["error"])
@@ -187,7 +187,8 @@ class Puller:
                     continue
                 await self._take(message)
         finally:
-            await subscription.unsubscribe()
+            with contextlib.suppress(NatsError):
+                await subscription.unsubscribe()
 
     async def _ask(self, inbox: str, batch: int) -> None:
         body = json.dumps({"batch": batch, "expires": int(_EXPIRES_S * _SECOND)}).encode()
@@ -202,7 +203,8 @@ class Puller:
         status = (message.headers or {}).get("Status")
         if status is None or not message.reply:
             self._asked = max(0, self._asked - 1)
-            await self._handle(message)
+            with contextlib.suppress(NatsError):  # the connection went away: the message is delivered again
+                await self._handle(message)
             return
         pending = (message.headers or {}).get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(pending)) if pending else 0

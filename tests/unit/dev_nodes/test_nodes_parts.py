@@ -18,9 +18,9 @@ from initiator.dev.nodes.trust import RefusedError, Trust
 from initiator.dev.nodes.vault import KeyExistsError, Vault
 from initiator.dev.nodes.wire import AuthorizerSignature, Keygen
 
-P256 = ec.generate_private_key(ec.SECP256R1())
+P256 = ec.derive_private_key(20_261_125, ec.SECP256R1())
 SPKI = P256.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-ED25519 = ed25519.Ed25519PrivateKey.generate()
+ED25519 = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 ED25519_HEX = ED25519.public_key().public_bytes_raw().hex()
 
 
@@ -56,7 +56,7 @@ def test_a_p256_key_is_taken_in_each_of_mpciums_forms(pubkey: str) -> None:
         (SPKI.hex(), "ed25519"),
         ("0x" + ED25519_HEX, "ed25519"),
         (
-            ec.generate_private_key(ec.SECP384R1())
+            ec.derive_private_key(7, ec.SECP384R1())
             .public_key()
             .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
             .hex(),
