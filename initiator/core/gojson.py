@@ -1,32 +1,36 @@
 """Go's `encoding/json` as mpcium's nodes apply it: the exact text of strings, bytes and lists.
 
-Source: the Go standard library's documentation of `encoding/json` (HTML escaping is on for `json.Marshal`), checked
-against bytes made by mpcium's own types (`tests/vectors`).
+Source: the Go standard library's documentation of `encoding/json` (HTML escaping is on for `json.Marshal`; `\\b` and
+`\\f` are short since Go 1.22), checked against bytes made by mpcium's own types (`tests/vectors`).
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Sequence
+from json.encoder import encode_basestring
 
-# json.dumps escapes `"`, `\` and the short controls just as Go does; Go escapes these on top. DEL stays raw.
+# encode_basestring escapes `"`, `\` and the controls just as Go does; Go escapes these on top. DEL stays raw.
 _EXTRA = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-_NEEDS_EXTRA = re.compile("[<>&\u2028\u2029]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SPECIAL = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
 def string(text: str) -> str:
-    """A JSON string as Go writes it.
+    """A JSON string as Go writes it, quotes included.
 
     Raises:
         ValueError: the text holds a lone surrogate, which Go cannot carry.
     """
-    if _SURROGATE.search(text):
+    quoted: str = encode_basestring(text)
+    return _SPECIAL.sub(_escape, quoted) if _SPECIAL.search(quoted) else quoted
+
+
+def _escape(match: re.Match[str]) -> str:
+    escaped = _EXTRA.get(match.group())
+    if escaped is None:
         raise ValueError("lone surrogate")
-    quoted = json.dumps(text, ensure_ascii=False)
-    return _NEEDS_EXTRA.sub(lambda match: _EXTRA[match.group()], quoted)
+    return escaped
 
 
 def data(value: bytes | None) -> str:
@@ -35,7 +39,11 @@ def data(value: bytes | None) -> str:
 
 
 def strings(values: Sequence[str] | None) -> str:
-    """A string slice; `null` for nil."""
+    """A string slice; `null` for nil.
+
+    Raises:
+        ValueError: as `string`.
+    """
     return "null" if values is None else f"[{','.join(map(string, values))}]"
 
 

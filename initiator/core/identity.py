@@ -1,4 +1,8 @@
-"""The identity of a request: what makes two requests the same operation."""
+"""The identity of a request: what makes two requests the same operation.
+
+Two requests with equal digests are one operation: the second joins the first. Two with different digests and one id
+conflict. So the digest must cover whatever changes what the nodes do, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,26 @@ import hashlib
 from initiator.core.message import signed_bytes
 from initiator.core.model import Request, SignRequest
 
+_DOMAIN = b"initiator-request-v1"  # a change of the form below needs a new one: digests live on in the record
+
 
 def request_digest(client: str, request: Request) -> str:
     """SHA-256 (hex) over client, operation and every mpcium field, derivation path included.
 
-    Injective: the parts are length-prefixed, and mpcium's signed bytes hold every other field exactly once. Absent
-    and null paths are one, encoding, expiry and labels do not count.
+    Injective: parts are length-prefixed, and mpcium's signed bytes hold every field but the path, each in its place.
+    An absent, null or empty path is the same one (the nodes derive only where it has a level); encoding, expiry and
+    labels do not count.
+
+    Raises:
+        ValueError: text with a lone surrogate.
     """
-    path = getattr(request, "derivation_path", None) if isinstance(request, SignRequest) else None
+    # path swap: mpcium's own signature does not cover the path, so our identity must
+    path = request.derivation_path if isinstance(request, SignRequest) else None
     parts = (
-        b"initiator-request-v1",
+        _DOMAIN,
         client.encode(),
         request.operation.value.encode(),
         signed_bytes(request),
-        # path swap: mpcium's own signature does not cover the path, so our identity must
-        b"" if path is None else ",".join(map(str, path)).encode() + b";",
+        f"{','.join(map(str, path))};".encode() if path else b"",
     )
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()

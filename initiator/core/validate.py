@@ -2,6 +2,13 @@
 
 Invariants: only known fields, each of its exact type (no coercion, a bool is no int); ids are one safe NATS token;
 ids parse uniquely on the nodes' `wallet-tx` session keys; what a value of `model` holds is publishable as it stands.
+
+Decisions where the wire leaves a choice, each read from mpcium's source:
+- `derivation_path`: `[]` is null, since the nodes derive only where the path has a level;
+- `network_internal_code`: text of our caller's, required but maybe empty; the nodes only log and echo it, so any
+  printable text may stand there;
+- `node_ids`: at least two, since the nodes want more nodes than the threshold, and that is one or more;
+- an ed25519 `tx` does not begin with a zero byte: the nodes hold it as an integer and would sign another message.
 """
 
 from __future__ import annotations
@@ -13,8 +20,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
+from initiator.core.curves import SECP256K1_N
 from initiator.core.model import (
     ContentType,
     KeygenRequest,
@@ -26,25 +34,48 @@ from initiator.core.model import (
 )
 from initiator.errors import Code, RejectError
 
-SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-MAX_PATH_LENGTH = 16
+TxIdForm: TypeAlias = Literal["uuid_or_no_hyphen", "uuid", "no_hyphen"]
+
+MAX_PATH_LEVELS = 16
 MAX_NODES = 64
-MAX_CODE_LENGTH = 64
-MAX_LABEL_LENGTH = 128
+MAX_CODE_CHARS = 64
+MAX_LABEL_CHARS = 128
+DIGEST_BYTES = 32
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_UUID_TAIL = re.compile(r"[0-9a-fA-F]{12}")
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+    r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-9]{2})"
+)
+# controls, what reads as a line end or turns the direction of text in a log, and what is no character at all
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_KEY_TYPES = {key_type.value: key_type for key_type in KeyType}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The configurable bounds; see `limits` and `mpcium.tx_id_form` in the settings."""
+    """The configurable bounds; see `limits` and `mpcium.tx_id_form` in the settings.
+
+    Attributes:
+        max_tx_bytes: largest tx for ed25519.
+        tx_id_form: what a tx_id may look like; one form for a whole cluster.
+        max_expiry_s: latest expires_at, from now.
+        max_labels: labels on one request.
+
+    Raises:
+        ValueError: no such form.
+    """
 
     max_tx_bytes: int
-    tx_id_form: str
+    tx_id_form: TxIdForm
     max_expiry_s: float
     max_labels: int
+
+    def __post_init__(self) -> None:
+        if self.tx_id_form not in get_args(TxIdForm):  # fail closed: an unknown form would check nothing
+            raise ValueError(f"tx_id_form: expected one of {', '.join(get_args(TxIdForm))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,35 +90,38 @@ def _bad(field: str, reason: str) -> RejectError:
     return RejectError(Code.INVALID_FIELD, reason, field=field)
 
 
-def _type(value: Any) -> str:
+def _kind(value: Any) -> str:
     return "null" if value is None else type(value).__name__
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise _bad(name, f"expected a string, got {_type(value)}")
+        raise _bad(name, f"expected a string, got {_kind(value)}")
     return value
 
 
 def _integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _bad(name, f"expected an integer, got {_type(value)}")
+        raise _bad(name, f"expected an integer, got {_kind(value)}")
     return value
+
+
+# --- ids
 
 
 def _id(name: str, value: Any, _context: _Context) -> str:
     text = _text(name, value)
     # injection: one NATS token, no wildcard, nothing that JSON or a subject would read otherwise
     if not _ID.fullmatch(text):
-        raise _bad(name, f"expected 1 to 64 of A-Z a-z 0-9 _ -, got {_shape(text)}")
+        raise _bad(name, f"expected 1 to 64 of A-Z a-z 0-9 _ -, got {_strange(text)}")
     return text
 
 
-def _shape(text: str) -> str:
+def _strange(text: str) -> str:
     if len(text) > 64:
         return f"{len(text)} characters"
-    strange = next((character for character in text if not _ID.fullmatch(character)), None)
-    return "an empty string" if strange is None else f"the character {strange!a}"
+    character = next((character for character in text if not _ID.fullmatch(character)), None)
+    return "an empty string" if character is None else f"the character {character!a}"
 
 
 def _tx_id(name: str, value: Any, context: _Context) -> str:
@@ -101,37 +135,43 @@ def _tx_id(name: str, value: Any, context: _Context) -> str:
         raise _bad(name, "expected a UUID (mpcium.tx_id_form: uuid)")
     if form == "no_hyphen" and "-" in text:
         raise _bad(name, "expected no hyphen (mpcium.tx_id_form: no_hyphen)")
-    if form == "uuid_or_no_hyphen" and "-" in text and not is_uuid:
-        raise _bad(name, "expected a UUID, or an id without hyphens")
+    if form == "uuid_or_no_hyphen" and not is_uuid:
+        if "-" in text:
+            raise _bad(name, "expected a UUID, or an id without hyphens")
+        # where both forms live, `a` + a UUID would equal `a-` with the UUID's first groups + its last one
+        if _UUID_TAIL.fullmatch(text):
+            raise _bad(name, "12 hex digits could be the end of a UUID (other lengths are fine)")
     return text
 
 
+# --- what is asked of the nodes
+
+
 def _key_type(name: str, value: Any, _context: _Context) -> KeyType:
-    text = _text(name, value)
-    try:
-        return KeyType(text)
-    except ValueError:
-        raise _bad(name, f"expected secp256k1 or ed25519, got {text[:32]!a}") from None
+    found = _KEY_TYPES.get(_text(name, value))
+    if found is None:
+        raise _bad(name, f"expected {' or '.join(_KEY_TYPES)}, got {value[:32]!a}")
+    return found
 
 
 def _network_code(name: str, value: Any, _context: _Context) -> str:
     text = _text(name, value)
-    if len(text) > MAX_CODE_LENGTH or _CONTROL.search(text):
-        raise _bad(name, f"expected up to {MAX_CODE_LENGTH} printable characters")
+    if len(text) > MAX_CODE_CHARS or _UNPRINTABLE.search(text):
+        raise _bad(name, f"expected up to {MAX_CODE_CHARS} printable characters")
     return text
 
 
 def _tx(name: str, value: Any, context: _Context) -> bytes:
     data = _tx_bytes(name, value, context.encoding)
-    if context.fields.get("key_type") == KeyType.SECP256K1:
-        if len(data) != 32:
-            raise _bad(name, f"expected a 32-byte hash for secp256k1, got {len(data)} bytes")
-        if not 0 < int.from_bytes(data, "big") < SECP256K1_ORDER:
+    if context.fields["key_type"] == KeyType.SECP256K1:
+        if len(data) != DIGEST_BYTES:
+            raise _bad(name, f"expected a {DIGEST_BYTES}-byte hash for secp256k1, got {len(data)} bytes")
+        if not 0 < int.from_bytes(data, "big") < SECP256K1_N:
             raise _bad(name, "expected a hash that is not zero and below the order of secp256k1")
     elif not 1 <= len(data) <= context.rules.max_tx_bytes:
         raise _bad(name, f"expected 1 to {context.rules.max_tx_bytes} bytes, got {len(data)}")
     elif data[0] == 0:
-        # the nodes hold an EdDSA payload as an integer: they would sign it without its leading zeros
+        # another message: the nodes' integer loses leading zeros, so they would sign what nobody asked for
         raise _bad(name, "an ed25519 payload that begins with a zero byte would be signed without it by the nodes")
     return data
 
@@ -139,7 +179,7 @@ def _tx(name: str, value: Any, context: _Context) -> bytes:
 def _tx_bytes(name: str, value: Any, encoding: ContentType) -> bytes:
     if encoding is ContentType.MSGPACK:
         if not isinstance(value, bytes):
-            raise _bad(name, f"expected bin, got {_type(value)}")
+            raise _bad(name, f"expected bin, got {_kind(value)}")
         return value
     text = _text(name, value)
     try:
@@ -148,29 +188,32 @@ def _tx_bytes(name: str, value: Any, encoding: ContentType) -> bytes:
         raise _bad(name, "expected padded standard base64") from error
     # equivocation: two texts that decode alike must not be two requests
     if base64.b64encode(data).decode() != text:
-        raise _bad(name, "expected canonical base64 (unused bits zero)")
+        raise _bad(name, "expected canonical base64 (padded, unused bits zero)")
     return data
 
 
 def _path(name: str, value: Any, _context: _Context) -> tuple[int, ...] | None:
-    """A non-hardened path; an empty list is no derivation on the nodes and therefore the same as null."""
     if value is None:
         return None
     if not isinstance(value, list):
-        raise _bad(name, f"expected a list of integers or null, got {_type(value)}")
-    if len(value) > MAX_PATH_LENGTH:
-        raise _bad(name, f"expected at most {MAX_PATH_LENGTH} levels, got {len(value)}")
+        raise _bad(name, f"expected a list of integers or null, got {_kind(value)}")
+    if len(value) > MAX_PATH_LEVELS:
+        raise _bad(name, f"expected at most {MAX_PATH_LEVELS} levels, got {len(value)}")
     for index, level in enumerate(value):
-        if _integer(f"{name}[{index}]", level) >= 2**31:
-            raise _bad(f"{name}[{index}]", "hardened levels (2**31 and above) fail on the nodes")
-        if level < 0:
-            raise _bad(f"{name}[{index}]", "expected 0 or more")
+        if type(level) is not int or not 0 <= level < 2**31:
+            raise _bad_level(f"{name}[{index}]", level)
     return tuple(value) or None
+
+
+def _bad_level(name: str, level: Any) -> RejectError:
+    if _integer(name, level) < 0:
+        return _bad(name, "expected 0 or more")
+    return _bad(name, "hardened levels (2**31 and above) fail on the nodes")
 
 
 def _node_ids(name: str, value: Any, context: _Context) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise _bad(name, f"expected a list of strings, got {_type(value)}")
+        raise _bad(name, f"expected a list of strings, got {_kind(value)}")
     if not 2 <= len(value) <= MAX_NODES:
         raise _bad(name, f"expected 2 to {MAX_NODES} nodes, got {len(value)}")
     ids = tuple(_id(f"{name}[{index}]", item, context) for index, item in enumerate(value))
@@ -181,11 +224,13 @@ def _node_ids(name: str, value: Any, context: _Context) -> tuple[str, ...]:
 
 def _threshold(name: str, value: Any, context: _Context) -> int:
     threshold = _integer(name, value)
-    nodes = context.fields.get("node_ids")
-    limit = len(nodes) if isinstance(nodes, list) else MAX_NODES
-    if not 1 <= threshold < limit:
-        raise _bad(name, f"expected 1 or more and less than the number of nodes ({limit}), got {threshold}")
+    nodes = len(context.fields["node_ids"])
+    if not 1 <= threshold < nodes:
+        raise _bad(name, f"expected 1 or more and less than the number of nodes ({nodes}), got {threshold}")
     return threshold
+
+
+# --- what is asked of us
 
 
 def _expires_at(name: str, value: Any, context: _Context) -> float | None:
@@ -195,7 +240,7 @@ def _expires_at(name: str, value: Any, context: _Context) -> float | None:
     if not _RFC3339.fullmatch(text):
         raise _bad(name, "expected RFC 3339 with a zone, such as 2026-01-31T12:00:00Z")
     try:
-        at = datetime.fromisoformat(text.upper().replace("Z", "+00:00")).timestamp()
+        at = datetime.fromisoformat(text.upper()).timestamp()
     except (ValueError, OverflowError) as error:
         raise _bad(name, "expected a time that exists") from error
     if at <= context.now:
@@ -209,13 +254,14 @@ def _labels(name: str, value: Any, context: _Context) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _bad(name, f"expected a map of strings, got {_type(value)}")
+        raise _bad(name, f"expected a map of strings, got {_kind(value)}")
     if len(value) > context.rules.max_labels:
         raise _bad(name, f"expected at most {context.rules.max_labels} labels, got {len(value)}")
     for key, item in value.items():
-        for text in (key, _text(f"{name}.{key[:32]}", item)):
-            if len(text) > MAX_LABEL_LENGTH or _CONTROL.search(text):
-                raise _bad(name, f"expected up to {MAX_LABEL_LENGTH} printable characters in keys and values")
+        if not isinstance(item, str):
+            raise _bad(name, f"expected strings, got {_kind(item)} for {key[:32]!a}")
+        if not key or max(len(key), len(item)) > MAX_LABEL_CHARS or _UNPRINTABLE.search(key + item):
+            raise _bad(name, f"expected up to {MAX_LABEL_CHARS} printable characters in keys (1 or more) and values")
     return dict(value)
 
 
@@ -255,6 +301,8 @@ def parse_request(
     """Check a decoded payload and make it a request.
 
     Args:
+        fields: what `codec.decode` returned.
+        encoding: how it came: it decides the form of `tx`.
         now: Unix seconds.
 
     Raises:
@@ -277,4 +325,4 @@ def parse_request(
 def _unknown(name: str, table: Mapping[str, _Check]) -> RejectError:
     nearest = difflib.get_close_matches(name[:64], table, n=1)
     known = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(table)}"
-    return RejectError(Code.UNKNOWN_FIELD, f"no such field; {known}", field=ascii(name[:64]).strip("'"))
+    return RejectError(Code.UNKNOWN_FIELD, f"no such field; {known}", field=ascii(name[:64])[1:-1])
