@@ -61,7 +61,7 @@ def decode(encoding: ContentType, data: bytes) -> dict[str, Any]:
     """
     try:
         value = _from_json(data) if encoding is ContentType.JSON else _from_msgpack(data)
-    except RecursionError as error:
+    except (RecursionError, msgpack.StackError) as error:
         raise _refuse(f"nested deeper than {MAX_DEPTH}") from error
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise _refuse(f"not {encoding.value}: {_cause(error)}") from error
@@ -101,7 +101,6 @@ def _refuse(reason: str) -> RejectError:
 _CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (UnicodeDecodeError, "text that is not UTF-8"),
     (msgpack.ExtraData, "bytes after the end of the map"),
-    (msgpack.StackError, f"nested deeper than {MAX_DEPTH}"),
 )
 _MESSAGES = {"incomplete": "truncated", "exceeds max_": f"a length beyond the payload or {MAX_ITEMS} entries"}
 
@@ -110,7 +109,8 @@ def _cause(error: Exception) -> str:
     """What kind of trouble, without a byte of the payload."""
     if isinstance(error, json.JSONDecodeError):
         # what follows a colon may quote the payload
-        return f"{error.msg.partition(':')[0].lower()} at character {error.pos}"
+        said = error.msg.partition(":")[0].removesuffix(" at").lower()
+        return f"{said} at character {error.pos}"
     known = [text for kind, text in _CAUSES if isinstance(error, kind)]
     known += [text for part, text in _MESSAGES.items() if part in str(error)]
     return known[0] if known else "malformed"
