@@ -212,10 +212,10 @@ def _kind(value: Any) -> str:
     return "null" if value is None else type(value).__name__
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
+def _text(fields: Mapping[str, Any], name: str, within: str = "") -> str:
     value = fields[name]
     if not isinstance(value, str):
-        raise _bad(name, f"expected a string, got {_kind(value)}")
+        raise _bad(within + name, f"expected a string, got {_kind(value)}")
     return value
 
 
@@ -236,7 +236,7 @@ def _key_type(fields: Mapping[str, Any]) -> KeyType:
         raise _bad("key_type", f"expected {' or '.join(KeyType)}, got {text[:32]!a}") from None
 
 
-def _bytes(fields: Mapping[str, Any], name: str) -> bytes | None:
+def _bytes(fields: Mapping[str, Any], name: str, within: str = "") -> bytes | None:
     value = fields.get(name)
     if value is None:
         return None
@@ -247,7 +247,7 @@ def _bytes(fields: Mapping[str, Any], name: str) -> bytes | None:
             data = None
         if data is not None and base64.b64encode(data).decode() == value:
             return data
-    raise _bad(name, "expected canonical standard base64 or null")
+    raise _bad(within + name, "expected canonical standard base64 or null")
 
 
 def _integer(name: str, value: Any, lowest: int, limit: int) -> int:
@@ -279,6 +279,9 @@ def _authorizers_of(fields: Mapping[str, Any]) -> tuple[AuthorizerSignature, ...
     for index, item in enumerate(items):
         if not isinstance(item, dict) or item.keys() != {"authorizer_id", "signature"}:
             raise _bad(f"{name}[{index}]", "expected authorizer_id and signature")
-        signature = _bytes(item, "signature") or b""
-        found.append(AuthorizerSignature(authorizer_id=_text(item, "authorizer_id"), signature=signature))
+        within = f"{name}[{index}]."
+        authorizer_id = _text(item, "authorizer_id", within)
+        found.append(
+            AuthorizerSignature(authorizer_id=authorizer_id, signature=_bytes(item, "signature", within) or b"")
+        )
     return tuple(found)
