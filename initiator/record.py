@@ -84,7 +84,9 @@ class Record:
             else:
                 # The server's clock is not in the ack; the writer's is near enough for what is derived from it.
                 return Entry(event, ack.sequence, event.time, data)
-        raise RetryError(Code.BUS_UNAVAILABLE, f"{event.subject}: no clear answer after {_TRIES} tries", maybe_done=True)
+        raise RetryError(
+            Code.BUS_UNAVAILABLE, f"{event.subject}: no clear answer after {_TRIES} tries", maybe_done=True
+        )
 
     async def _settle(self, event: Event, expected: int, delay_s: float) -> Entry | None:
         """After an unknown outcome: our entry if it is recorded, None if the same write may be tried again."""

@@ -47,11 +47,16 @@ class Slots:
         if self.cap:
             await self._js.purge(subjects.SLOTS_STREAMS[self._operation], subjects.slot(self._operation, operation_id))
 
+    async def newest(self) -> str | None:
+        """The id that took the newest slot, if any is taken."""
+        if not self.cap:
+            return None
+        stored = await self._js.last(subjects.SLOTS_STREAMS[self._operation], subjects.slot(self._operation, "*"))
+        return stored.subject.rpartition(".")[2] if stored else None
+
     async def holders(self) -> int:
         """How many slots are taken over all replicas."""
         if not self.cap:
             return 0
         found = await self._js.api(f"STREAM.INFO.{subjects.SLOTS_STREAMS[self._operation]}")
         return int(found["state"]["messages"])
-
-

@@ -130,7 +130,9 @@ class Connection:
         text = f"{type(error).__name__}: {error}".strip(": ")
         where = ", ".join(_without_password(url) for url in self._settings.servers)
         if "authorization" in text.lower() or "authorization" in self._last_denied.lower():
-            return HaltError(Code.BUS_DENIED, f"{where}: login refused", hint="check user, password or credentials file")
+            return HaltError(
+                Code.BUS_DENIED, f"{where}: login refused", hint="check user, password or credentials file"
+            )
         return RetryError(Code.BUS_UNAVAILABLE, f"{where}: {text or 'no answer'}", delay_s=1.0)
 
     # --- state
@@ -230,7 +232,9 @@ class Connection:
             try:
                 await handler(_message(raw))
             except Exception as error:
-                log.error("bus.handler_failed", subject=subject, reason=_safe_text(error), error_type=type(error).__name__)
+                log.error(
+                    "bus.handler_failed", subject=subject, reason=_safe_text(error), error_type=type(error).__name__
+                )
 
         with _translate(subject):
             return await self._client.subscribe(subject, queue=queue, cb=safely)

@@ -70,7 +70,9 @@ class JetStream:
             raise from_api(body["error"], subject)
         return PubAck(str(body.get("stream", "")), int(body.get("seq", 0)), bool(body.get("duplicate", False)))
 
-    async def api(self, name: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = None) -> dict[str, Any]:
+    async def api(
+        self, name: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
+    ) -> dict[str, Any]:
         """Call `$JS.API.<name>`.
 
         Raises:

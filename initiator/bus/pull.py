@@ -14,7 +14,6 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from initiator.bus.connection import Message
 from initiator.bus.jetstream import JetStream
@@ -61,23 +60,24 @@ class Pull:
     Args:
         js: where the durable lives.
         stream: its stream.
-        form: its form; it is created again whenever it is found missing.
+        durable: its name.
         want: how many more messages the owner can take now.
-        on_delivery: called for each message, in order, without awaiting anything slow.
+        on_delivery: called for each message, in order; must not block.
+        ensure: creates the durable, or brings it into its form; called first and whenever it is found missing.
     """
 
     def __init__(
         self,
         js: JetStream,
         stream: str,
-        form: dict[str, Any],
+        durable: str,
         want: Callable[[], int],
         on_delivery: Callable[[Delivery], None],
         ensure: Callable[[], Awaitable[None]],
     ) -> None:
         self._js = js
         self._stream = stream
-        self._durable: str = form["durable_name"]
+        self._durable = durable
         self._want = want
         self._on_delivery = on_delivery
         self._ensure = ensure

@@ -192,7 +192,9 @@ async def ensure_own(js: JetStream, settings: Settings) -> None:
             await js.api(f"STREAM.CREATE.{form['name']}", form)
             continue
         if form["name"] == subjects.REQUESTS_STREAM:
-            form = requests_form(settings, await _waiting_subjects(js, existing["config"]["subjects"], form["subjects"]))
+            form = requests_form(
+                settings, await _waiting_subjects(js, existing["config"]["subjects"], form["subjects"])
+            )
         await _update(js, form, existing["config"])
 
 
@@ -298,4 +300,3 @@ async def ensure_durable(js: JetStream, stream: str, form: Form) -> None:
     """
     name = form["durable_name"]
     await js.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": form})
-

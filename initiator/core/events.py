@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -82,6 +83,14 @@ class Event:
     def outcome(self) -> Outcome | None:
         """The outcome of a `failed` event, None for all others."""
         return Outcome(self.body["outcome"]) if self.state is State.FAILED else None
+
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def is_id(text: str) -> bool:
+    """Whether a text from outside can be an operation id at all; anything else must not reach a subject."""
+    return _ID.fullmatch(text) is not None
 
 
 def format_time(seconds: float) -> str:

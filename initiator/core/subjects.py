@@ -71,6 +71,11 @@ def dead(client: str, operation: Operation, request_seq: int) -> str:
     return f"initiator.dead.{client}.{operation}.{request_seq}"
 
 
+def dead_result(operation: Operation, result_seq: int) -> str:
+    """Dead letter of a node's result; `$` is in no client name."""
+    return f"initiator.dead.$results.{operation}.{result_seq}"
+
+
 def slot(operation: Operation, operation_id: str) -> str:
     return f"initiator.slot.{operation}.{operation_id}"
 

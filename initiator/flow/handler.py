@@ -197,7 +197,7 @@ class Handler:
         elif not work.admitted:
             await self._wait_until_due(last)
             await self._lanes[work.operation].admission.enter(work.held.client)
-            work.admitted = True
+            work.admitted = work.held.begun = True
 
     async def _wait_until_due(self, last: Entry | None) -> None:
         """A further attempt waits for its time before it takes a place."""

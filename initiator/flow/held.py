@@ -22,16 +22,18 @@ class Held:
     Attributes:
         client, operation: from its subject, which NATS guards.
         delivery: its latest delivery.
+        begun: its turn came: it has left the waiting room, and the record may know it.
         redelivered: somebody, perhaps this replica before a restart, may have begun it already.
     """
 
-    __slots__ = ("client", "delivery", "operation", "redelivered")
+    __slots__ = ("begun", "client", "delivery", "operation", "redelivered")
 
     def __init__(self, client: str, operation: Operation, delivery: Delivery) -> None:
         self.client = client
         self.operation = operation
         self.delivery = delivery
         self.redelivered = delivery.delivered > 1
+        self.begun = False
 
     @property
     def sequence(self) -> int:
@@ -68,6 +70,10 @@ class HeldRequests:
         """Ack: its final event is stored. A lost ack only means one more look at the record."""
         self._held.pop(held.sequence, None)
         await self._send(held, ACK)
+
+    def forget(self, held: Held) -> None:
+        """Stop the heartbeats of a request that we cannot serve: it is delivered again after the ack wait."""
+        self._held.pop(held.sequence, None)
 
     async def hand_back(self, held: Held) -> None:
         """Nak without delay: whoever is alive goes on from the record."""

@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from initiator.bus.connection import Message
+from initiator.bus.pull import Delivery
 from initiator.core import codec, events, subjects
 from initiator.core.events import Event, Outcome, State
 from initiator.core.model import ContentType, Operation
@@ -108,19 +110,25 @@ class Journal:
                     request_seq=held.sequence, code=error.code.value, reason=error.reason, field=error.field)  # fmt: skip
 
     async def _bury(self, held: Held, error: InitiatorError) -> None:
-        message = held.delivery.message
+        subject = subjects.dead(held.client, held.operation, held.sequence)
+        await self._record.publish_once(subject, held.data, self._headers_of_the_dead(held.delivery.message, error))
+
+    async def bury_result(self, operation: Operation, delivery: Delivery, error: InitiatorError) -> None:
+        """Keep a result that nothing can use."""
+        subject = subjects.dead_result(operation, delivery.sequence)
+        headers = self._headers_of_the_dead(delivery.message, error)
+        await self._record.publish_once(subject, delivery.message.data, headers)
+
+    def _headers_of_the_dead(self, message: Message, error: InitiatorError) -> dict[str, str]:
+        # header injection: the sender's own Nats-… headers must not steer the dead letter stream
         headers = {f"Original-{name}": value for name, value in message.headers.items()}
-        # header injection: the requester's own Nats-… headers must not steer the dead letter stream
-        headers |= {
+        return headers | {
             "Initiator-Code": error.code.value,
             "Initiator-Reason": _header_value(error.reason),
             "Initiator-Field": _header_value(error.field or ""),
             "Initiator-Subject": message.subject,
             "Initiator-Time": events.format_time(self._clock.now()),
         }
-        await self._record.publish_once(
-            subjects.dead(held.client, held.operation, held.sequence), message.data, headers
-        )
 
 
 def describe(event: Event) -> dict[str, Any]:
@@ -132,7 +140,11 @@ def describe(event: Event) -> dict[str, Any]:
         "attempt": event.attempt,
         "request_seq": event.request_seq,
     }
-    return line | {name: event.body[name] for name in ("code", "reason", "outcome", "node_code", "verification") if name in event.body}
+    return line | {
+        name: event.body[name]
+        for name in ("code", "reason", "outcome", "node_code", "verification")
+        if name in event.body
+    }
 
 
 def _encoding_after(before: Event, state: State) -> ContentType:

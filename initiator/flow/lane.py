@@ -76,7 +76,9 @@ class Lane:
         weight_of: a client's share of turns.
     """
 
-    def __init__(self, operation: Operation, slots: Slots, admitted: int, weight_of: Callable[[str], int], clock: Clock) -> None:
+    def __init__(
+        self, operation: Operation, slots: Slots, admitted: int, weight_of: Callable[[str], int], clock: Clock
+    ) -> None:
         self.operation = operation
         self.admission = Gate(admitted, weight_of)
         self._slots = slots
@@ -94,11 +96,17 @@ class Lane:
                     if await self._slots.take(operation_id):
                         return True
                 except InitiatorError as error:
-                    log.warning("lane.slot_unavailable", op=self.operation.value, code=error.code.value, reason=error.reason)
+                    log.warning(
+                        "lane.slot_unavailable", op=self.operation.value, code=error.code.value, reason=error.reason
+                    )
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(SLOT_POLL_S):
                         await self._freed.wait()
         return False
+
+    async def current_holder(self) -> str | None:
+        """The id that took the newest slot of this lane over all replicas."""
+        return await self._slots.newest()
 
     async def free_slot(self, operation_id: str) -> None:
         """Free the slot of an id; a failure is logged and left to whoever settles the request."""

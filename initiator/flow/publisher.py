@@ -99,7 +99,9 @@ class Publisher:
                 return await self._journal.fail(publishing, Code.NODES_ABSENT, error.reason, Outcome.NONE)
             return await self._try_again_later(publishing, error)
         except RetryError as error:
-            log.warning("request.publication_unsure", op=work.operation.value, id=work.operation_id, code=error.code.value)
+            log.warning(
+                "request.publication_unsure", op=work.operation.value, id=work.operation_id, code=error.code.value
+            )
             return publishing
         return await self._published(publishing, prepared)
 
@@ -121,7 +123,9 @@ class Publisher:
             reason = "the recorded bytes have expired from the record"
             return await self._journal.fail(last, Code.RECORD_LOST, reason, Outcome.UNKNOWN)
         lane = self._lanes[work.operation]
-        if not await lane.take_slot(work.held.client, work.operation_id, lambda: bool(expired(last, self._clock.now()))):
+        if not await lane.take_slot(
+            work.held.client, work.operation_id, lambda: bool(expired(last, self._clock.now()))
+        ):
             reason = f"{expired(last, self._clock.now())} while waiting for a slot"
             return await self._journal.fail(last, Code.DEADLINE_EXCEEDED, reason, outcome_before_publishing(last.event))
         work.holds_slot = True

@@ -1,0 +1,109 @@
+"""Is a node's success true? Reads what the check needs from the record and asks the pure core.
+
+A result carries no signature of the nodes, so nothing in it is believed that can be checked: its wallet, its key
+type and threshold against the request, its public keys against their curves, its signature against the wallet's
+key (or child key).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import OrderedDict
+from typing import Any
+
+from initiator.core import message
+from initiator.core.events import Event
+from initiator.core.model import ContentType, KeygenRequest, Request, ReshareRequest, SignRequest
+from initiator.core.result import NodeResult, ReshareKey
+from initiator.core.wallet import Status, Verification, WalletKeys, check_keygen, verify_reshare, verify_signature
+from initiator.errors import RejectError
+from initiator.record import Record
+
+_REMEMBERED = 10_000
+
+
+class WalletBook:
+    """Public keys of wallets, as their keygen's `completed` event recorded them; remembered once found."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._known: OrderedDict[str, WalletKeys] = OrderedDict()
+
+    async def keys(self, wallet_id: str) -> WalletKeys | None:
+        """The wallet's keys; None if its keygen never went through this record."""
+        known = self._known.get(wallet_id)
+        if known is not None:
+            self._known.move_to_end(wallet_id)
+            return known
+        entry = await self._record.completed_keygen(wallet_id)
+        if entry is None:
+            return None
+        self.learn(wallet_id, _keys_of(entry.event))
+        return self._known[wallet_id]
+
+    def learn(self, wallet_id: str, keys: WalletKeys) -> None:
+        self._known[wallet_id] = keys
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+
+def _keys_of(event: Event) -> WalletKeys:
+    result = event.body["result"]
+    return WalletKeys(ecdsa=_bytes_of(event, result["ecdsa_pub_key"]), eddsa=_bytes_of(event, result["eddsa_pub_key"]))
+
+
+def _bytes_of(event: Event, value: Any) -> bytes:
+    return base64.b64decode(value) if event.content_type is ContentType.JSON else bytes(value)
+
+
+class ResultVerifier:
+    """Checks a success against the request that was signed."""
+
+    def __init__(self, book: WalletBook, chain_code: bytes | None) -> None:
+        self._book = book
+        self._chain_code = chain_code
+
+    async def verify(self, signed_event: bytes, result: NodeResult) -> Verification:
+        """Whether `result` answers the request inside our own recorded event bytes, and is true.
+
+        Raises:
+            RetryError: the record cannot be read now.
+        """
+        request = message.parse_event(result.operation, signed_event).request
+        mismatch = _mismatch(request, result)
+        if mismatch:
+            return Verification(Status.INVALID, mismatch)
+        if isinstance(request, KeygenRequest):
+            return self._keygen(request, result)
+        keys = await self._book.keys(request.wallet_id)
+        if isinstance(request, SignRequest):
+            return verify_signature(
+                key_type=request.key_type,
+                tx=request.tx,
+                derivation_path=request.derivation_path,
+                result=result,
+                keys=keys,
+                chain_code=self._chain_code,
+            )
+        return verify_reshare(result, keys)
+
+    def _keygen(self, request: KeygenRequest, result: NodeResult) -> Verification:
+        try:
+            keys = check_keygen(result)
+        except RejectError as error:
+            return Verification(Status.INVALID, f"{error.field}: {error.reason}")
+        self._book.learn(request.wallet_id, keys)
+        return Verification(Status.VERIFIED)
+
+
+def _mismatch(request: Request, result: NodeResult) -> str:
+    """What of the result belongs to another request; empty if nothing does."""
+    # swap: a true signature of another wallet under our tx_id
+    if result.wallet_id != request.wallet_id:
+        return "wallet_id: the result is for another wallet"
+    if isinstance(request, ReshareRequest) and isinstance(result.value, ReshareKey):
+        if result.value.key_type is not request.key_type:
+            return f"key_type: expected {request.key_type}, got {result.value.key_type}"
+        if result.value.new_threshold != request.new_threshold:
+            return f"new_threshold: expected {request.new_threshold}, got {result.value.new_threshold}"
+    return ""
