@@ -1,0 +1,313 @@
+"""The composition root: builds everything, owns the tasks, signals and shutdown.
+
+Nothing here decides anything about requests. Back ends that are away at the start are waited for; readiness says
+which one, and turns true when all of them are there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from initiator import keyfile, kms
+from initiator.bus import streams
+from initiator.bus.connection import Connection, Message
+from initiator.bus.jetstream import JetStream
+from initiator.bus.nodes import NodeGateway
+from initiator.config.schema import Settings
+from initiator.core import subjects
+from initiator.core.model import Operation
+from initiator.core.signer import Signer
+from initiator.core.spki import fingerprint, parse_public_key
+from initiator.errors import Code, HaltError, InitiatorError, RetryError
+from initiator.flow.board import Board
+from initiator.flow.clock import SystemClock
+from initiator.flow.handler import Handler
+from initiator.flow.held import HeldRequests
+from initiator.flow.journal import Journal
+from initiator.flow.lane import Lane
+from initiator.flow.publisher import Publisher
+from initiator.flow.query import QueryService
+from initiator.flow.results import Results
+from initiator.flow.verification import ResultVerifier, WalletBook
+from initiator.flow.worker import Pair, Worker
+from initiator.health import Health
+from initiator.http import HealthServer
+from initiator.log import get_logger
+from initiator.metrics import Metrics
+from initiator.record import Record
+from initiator.slots import Slots
+
+log = get_logger()
+T = TypeVar("T")
+START_RETRY_MAX_S = 10.0
+SIGNER_WATCH_S = 5.0
+
+
+class App:
+    """One daemon."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.health = Health(("nats", "nodes", "streams", "signer", "worker"))
+        self.metrics = Metrics()
+        self._stop = asyncio.Event()
+        self._abort = asyncio.Event()
+        self._same_nats = settings.mpcium.nats is None
+        self._connection = Connection(settings.nats, "initiator", self._part("nats"))
+        self._nodes_connection = (
+            self._connection
+            if settings.mpcium.nats is None
+            else Connection(settings.mpcium.nats, "initiator-nodes", self._part("nodes"))
+        )
+        self.http = HealthServer(settings.http, self.health, self.metrics.registry)
+
+    def _part(self, name: str) -> Callable[[bool, str], None]:
+        def listener(connected: bool, reason: str) -> None:
+            self.health.set(name, connected, reason, None if connected else Code.BUS_UNAVAILABLE)
+            if name == "nats" and self._same_nats:
+                self.health.set("nodes", connected, reason, None if connected else Code.BUS_UNAVAILABLE)
+
+        return listener
+
+    # --- life
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT; returns the exit code.
+
+        0 after a drain, 1 if a connection closed for good or a second signal aborted it.
+
+        Raises:
+            HaltError: something that only a person can mend stood in the way of the start.
+        """
+        self._listen_to_signals()
+        if self.settings.http.enabled:
+            await self.http.start()
+            log.info("http.started", host=self.settings.http.host, port=self.http.port)
+        serving = asyncio.create_task(self._serve())
+        aborted = asyncio.create_task(self._abort.wait())
+        try:
+            await asyncio.wait({serving, aborted}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                return serving.result()
+            log.error("daemon.aborted")
+            return 1
+        finally:
+            for task in (serving, aborted):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+            await self.http.close()
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number.name)
+
+    def _on_signal(self, name: str) -> None:
+        if self._stop.is_set():
+            self._abort.set()
+        log.info("daemon.stop_requested", signal=name)
+        self._stop.set()
+
+    async def _serve(self) -> int:
+        signer: Signer | None = None
+        try:
+            signer = await self._start("signer", self._connect_signer)
+            await self._start("nats", self._connection.open)
+            if not self._same_nats:
+                await self._start("nodes", self._nodes_connection.open)
+            await self._start("streams", self._ensure_streams)
+            if not self._stop.is_set():
+                await self._work(signer)
+            lost = self._connection.closed.is_set() or self._nodes_connection.closed.is_set()
+            return 1 if lost else 0
+        except _StoppedError:
+            return 0
+        finally:
+            await self._nodes_connection.close()
+            await self._connection.close()
+            if signer is not None:
+                await signer.close()
+            log.info("daemon.stopped")
+
+    async def _start(self, part: str, action: Callable[[], Awaitable[T]]) -> T:
+        """Do one step of the start, for as long as it takes."""
+        delay_s = 0.5
+        while not self._stop.is_set():
+            try:
+                result = await action()
+            except RetryError as error:
+                self.health.set(part, False, error.reason, error.code)
+                log.warning("start.waiting", part=part, code=error.code.value, reason=error.reason, hint=error.hint)
+            except HaltError as error:
+                if error.code not in _WAIT_FOR_A_PERSON:
+                    raise
+                self.health.set(part, False, error.reason, error.code)
+                log.error("start.blocked", part=part, code=error.code.value, reason=error.reason, hint=error.hint)
+            else:
+                self.health.set(part, True)
+                return result
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await self._stop.wait()
+            delay_s = min(delay_s * 2, START_RETRY_MAX_S)
+        raise _StoppedError
+
+    # --- parts
+
+    async def _connect_signer(self) -> Signer:
+        signer = await connect_signer(self.settings)
+        log.info("signer.ready", algorithm=signer.public_key.algorithm, fingerprint=fingerprint(signer.public_key))
+        return signer
+
+    def _node_js(self) -> JetStream:
+        nodes_settings = self.settings.mpcium.nats or self.settings.nats
+        return JetStream(self._nodes_connection, nodes_settings.jetstream_domain)
+
+    async def _ensure_streams(self) -> None:
+        js = JetStream(self._connection, self.settings.nats.jetstream_domain)
+        await streams.ensure_own(js, self.settings)
+        await streams.ensure_nodes(self._node_js(), self.settings.mpcium.routing)
+
+    async def _pairs(self, js: JetStream) -> list[Pair]:
+        """Every client and operation that has a subject in the stream, also those that left the configuration."""
+        info = await streams.info(js, subjects.REQUESTS_STREAM)
+        parsed = [subjects.parse_request(subject) for subject in (info or {"config": {"subjects": []}})["config"]["subjects"]]
+        return [(found.client, found.operation) for found in parsed if found is not None]
+
+    async def _work(self, signer: Signer) -> None:
+        settings, clock, board = self.settings, SystemClock(), Board()
+        js, nodes_js = JetStream(self._connection, settings.nats.jetstream_domain), self._node_js()
+        record = Record(js)
+        journal = Journal(record, clock, self.metrics, board)
+        lanes = self._lanes(js)
+        client_id = settings.mpcium.client_id if settings.mpcium.routing == "scoped" else None
+        publisher = Publisher(
+            record=record,
+            journal=journal,
+            gateway=NodeGateway(nodes_js, client_id),
+            lanes=lanes,
+            clock=clock,
+            clock_skew_s=settings.limits.clock_skew_s,
+        )
+        handler = Handler(
+            settings=settings,
+            record=record,
+            journal=journal,
+            signer=signer,
+            publisher=publisher,
+            lanes=lanes,
+            board=board,
+            clock=clock,
+            metrics=self.metrics,
+        )
+        chain_code = bytes.fromhex(settings.mpcium.chain_code) if settings.mpcium.chain_code else None
+        results = Results(
+            connection=self._nodes_connection,
+            record=record,
+            journal=journal,
+            verifier=ResultVerifier(WalletBook(record), chain_code),
+            lanes=lanes,
+            clock=clock,
+            metrics=self.metrics,
+        )
+        worker = Worker(
+            settings=settings,
+            js=js,
+            nodes_js=nodes_js,
+            pairs=await self._pairs(js),
+            handler=handler,
+            held=HeldRequests(self._connection),
+            results=results,
+            metrics=self.metrics,
+        )
+        await self._listen(board, QueryService(self._connection, record, settings.query))
+        await self._until_stopped(worker, signer)
+
+    def _lanes(self, js: JetStream) -> dict[Operation, Lane]:
+        clients, clock = self.settings.clients, SystemClock()
+
+        def weight_of(client: str) -> int:
+            return clients[client].weight if client in clients else 1
+
+        def lane(operation: Operation) -> Lane:
+            cap = self.settings.mpcium.lane(operation).in_flight
+            lookahead = self.settings.worker.lookahead
+            return Lane(operation, Slots(js, operation, cap), min(lookahead, 2 * cap) or lookahead, weight_of, clock)
+
+        return {operation: lane(operation) for operation in Operation}
+
+    async def _listen(self, board: Board, queries: QueryService) -> None:
+        async def on_event(message: Message) -> None:
+            _, _, _client, operation, operation_id, _state = message.subject.split(".")
+            board.poke(Operation(operation), operation_id)
+
+        # a hint from whichever replica recorded it; those who are woken read the record
+        for state in ("completed", "failed", "retrying"):
+            await self._connection.subscribe(f"initiator.out.*.*.*.{state}", on_event)
+        self._connection.on_return(board.poke_all)
+        await queries.start()
+
+    async def _until_stopped(self, worker: Worker, signer: Signer) -> None:
+        watchers = [
+            asyncio.create_task(self._watch_signer(signer)),
+            asyncio.create_task(self._leave_when_closed(self._connection)),
+            asyncio.create_task(self._leave_when_closed(self._nodes_connection)),
+        ]
+        self.health.set("worker", True)
+        self.health.mark_started()
+        log.info("daemon.started", clients=sorted(self.settings.clients), routing=self.settings.mpcium.routing)
+        stopping = asyncio.create_task(self._say_stopping())
+        try:
+            await worker.run(self._stop)
+        finally:
+            for task in (*watchers, stopping):
+                task.cancel()
+
+    async def _say_stopping(self) -> None:
+        await self._stop.wait()
+        self.health.set("worker", False, "draining")
+
+    async def _leave_when_closed(self, connection: Connection) -> None:
+        await connection.closed.wait()
+        self._stop.set()
+
+    async def _watch_signer(self, signer: Signer) -> None:
+        """Readiness reflects the ability to sign."""
+        while True:
+            state = signer.health()
+            self.health.set("signer", state.ok, state.reason, state.code)
+            await asyncio.sleep(SIGNER_WATCH_S)
+
+
+class _StoppedError(Exception):
+    """Asked to stop before the start was complete."""
+
+
+# A person has to act, but the daemon may wait for it: the key is enabled again, the permission is granted.
+_WAIT_FOR_A_PERSON = frozenset({Code.KMS_ACCESS_DENIED, Code.KMS_KEY_UNUSABLE, Code.BUS_DENIED})
+
+
+async def connect_signer(settings: Settings) -> Signer:
+    """The configured signer, its key compared with the pin.
+
+    Raises:
+        HaltError: `KEY_MISMATCH` with both fingerprints, or the key is not of the form that the nodes verify.
+        RetryError: KMS is away.
+    """
+    signer_settings, pinned = settings.signer, settings.mpcium.event_initiator_pubkey
+    if signer_settings.type == "kms":
+        pin = parse_public_key(pinned) if pinned else None
+        return await kms.KmsSigner.connect(signer_settings.kms, pin=pin)
+    local = keyfile.load_local_signer(signer_settings.local)
+    if pinned:
+        pin = parse_public_key(pinned, local.public_key.algorithm)
+        if pin != local.public_key:
+            raise key_mismatch(local.public_key, pin)
+    return local
+
+
