@@ -21,8 +21,8 @@ from initiator.config.schema import Settings
 from initiator.core import subjects
 from initiator.core.model import Operation
 from initiator.core.signer import Signer
-from initiator.core.spki import fingerprint, parse_public_key
-from initiator.errors import Code, HaltError, InitiatorError, RetryError
+from initiator.core.spki import check_pin, fingerprint, parse_public_key
+from initiator.errors import Code, HaltError, RetryError
 from initiator.flow.board import Board
 from initiator.flow.clock import SystemClock
 from initiator.flow.handler import Handler
@@ -123,10 +123,11 @@ class App:
             await self._start("streams", self._ensure_streams)
             if not self._stop.is_set():
                 await self._work(signer)
-            lost = self._connection.closed.is_set() or self._nodes_connection.closed.is_set()
-            return 1 if lost else 0
         except _StoppedError:
             return 0
+        else:
+            lost = self._connection.closed.is_set() or self._nodes_connection.closed.is_set()
+            return 1 if lost else 0
         finally:
             await self._nodes_connection.close()
             await self._connection.close()
@@ -176,7 +177,8 @@ class App:
     async def _pairs(self, js: JetStream) -> list[Pair]:
         """Every client and operation that has a subject in the stream, also those that left the configuration."""
         info = await streams.info(js, subjects.REQUESTS_STREAM)
-        parsed = [subjects.parse_request(subject) for subject in (info or {"config": {"subjects": []}})["config"]["subjects"]]
+        present = info["config"]["subjects"] if info else []
+        parsed = [subjects.parse_request(subject) for subject in present]
         return [(found.client, found.operation) for found in parsed if found is not None]
 
     async def _work(self, signer: Signer) -> None:
@@ -304,10 +306,5 @@ async def connect_signer(settings: Settings) -> Signer:
         pin = parse_public_key(pinned) if pinned else None
         return await kms.KmsSigner.connect(signer_settings.kms, pin=pin)
     local = keyfile.load_local_signer(signer_settings.local)
-    if pinned:
-        pin = parse_public_key(pinned, local.public_key.algorithm)
-        if pin != local.public_key:
-            raise key_mismatch(local.public_key, pin)
+    check_pin(local.public_key, parse_public_key(pinned, local.public_key.algorithm) if pinned else None)
     return local
-
-

@@ -12,25 +12,21 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.received = Counter(
-            "initiator_requests_received", "requests delivered to this replica", ["operation", "client"],
-            registry=self.registry)  # fmt: skip
-        self.redelivered = Counter(
-            "initiator_requests_redelivered", "requests that somebody held before", ["operation"],
-            registry=self.registry)  # fmt: skip
-        self.events = Counter(
-            "initiator_events_recorded", "events recorded by this replica", ["operation", "client", "state", "code"],
-            registry=self.registry)  # fmt: skip
-        self.retries = Counter(
-            "initiator_retries", "steps tried again, by error code", ["operation", "code"], registry=self.registry)  # fmt: skip
-        self.results = Counter(
-            "initiator_results", "results of the nodes, by what became of them", ["operation", "verdict"],
-            registry=self.registry)  # fmt: skip
-        self.sign_seconds = Histogram(
-            "initiator_sign_seconds", "one signature, retries included", buckets=_SECONDS, registry=self.registry)  # fmt: skip
-        self.operation_seconds = Histogram(
-            "initiator_operation_seconds", "from the claim to the final event", ["operation"], buckets=_SECONDS,
-            registry=self.registry)  # fmt: skip
-        self.held = Gauge("initiator_requests_held", "unfinished requests held by this replica", registry=self.registry)
-        self.waiting = Gauge(
-            "initiator_requests_waiting", "held requests that wait for their turn", ["operation"], registry=self.registry)  # fmt: skip
+        self.received = self._counter("requests_received", "requests delivered here", "operation", "client")
+        self.redelivered = self._counter("requests_redelivered", "requests that somebody held before", "operation")
+        self.events = self._counter(
+            "events_recorded", "events recorded by this replica", "operation", "client", "state", "code"
+        )
+        self.retries = self._counter("retries", "steps tried again, by error code", "operation", "code")
+        self.results = self._counter("results", "results of the nodes, by what became of them", "operation", "verdict")
+        self.sign_seconds = self._histogram("sign_seconds", "one signature, retries included")
+        self.operation_seconds = self._histogram(
+            "operation_seconds", "from the request's storage to its final event", "operation"
+        )
+        self.held = Gauge("initiator_requests_held", "unfinished requests held here", registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"initiator_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(f"initiator_{name}", text, labels, buckets=_SECONDS, registry=self.registry)

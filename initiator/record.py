@@ -41,6 +41,12 @@ class Entry:
     stored_at: float
     data: bytes
 
+    @property
+    def stored(self) -> Stored:
+        """The same as a plain message of the stream."""
+        headers = {CONTENT_TYPE: self.event.content_type.value}
+        return Stored(self.event.subject, self.sequence, self.data, headers, self.stored_at)
+
 
 class MovedError(InitiatorError):
     """Another write came first; `last` is what the record says now (None: nothing)."""
@@ -111,20 +117,10 @@ class Record:
         subject = subjects.event("*", Operation.KEYGEN, wallet_id, events.State.COMPLETED)
         return _entry(await self._js.last(subjects.EVENTS_STREAM, subject))
 
-    async def history(self, client: str, operation: Operation, operation_id: str) -> AsyncIterator[Entry]:
-        """All events of one operation of one client, oldest first."""
-        async for entry in self.walk(subjects.event(client, operation, operation_id, ">"), 1):
-            yield entry
-
-    async def walk(self, filter_: str, sequence: int) -> AsyncIterator[Entry]:
-        """Events under a subject filter from a stream sequence on, oldest first."""
-        while True:
-            stored = await self._js.next(subjects.EVENTS_STREAM, filter_, sequence)
-            if stored is None:
-                return
-            entry = _entry(stored)
-            if entry is not None:
-                yield entry
+    async def scan(self, filter_: str, sequence: int) -> AsyncIterator[Stored]:
+        """What is stored under a subject filter from a stream sequence on, oldest first."""
+        while (stored := await self._js.next(subjects.EVENTS_STREAM, filter_, sequence)) is not None:
+            yield stored
             sequence = stored.sequence + 1
 
     async def publish_once(self, subject: str, data: bytes, headers: Mapping[str, str]) -> None:

@@ -88,7 +88,7 @@ class Connection:
         """
         try:
             await self._client.connect(**self._options())
-        except (OSError, asyncio.TimeoutError, nats.errors.NoServersError, nats.errors.Error) as error:
+        except (OSError, TimeoutError, nats.errors.Error) as error:
             raise self._connect_error(error) from error
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
         self._on_state(True, "")
@@ -232,7 +232,7 @@ class Connection:
             try:
                 await handler(_message(raw))
             except Exception as error:
-                log.error(
+                log.exception(
                     "bus.handler_failed", subject=subject, reason=_safe_text(error), error_type=type(error).__name__
                 )
 

@@ -60,15 +60,13 @@ def from_api(error: dict[str, object], what: str) -> InitiatorError:
     text = f"{what}: {error.get('description', 'no description')} ({code})"
     if code == WRONG_LAST_SEQUENCE:
         return SequenceConflictError()
-    if code in (SEQUENCE_IN_FLIGHT, DUPLICATE_IN_FLIGHT):
-        # Another proposal is being decided: no proof that anything is stored, so ask again.
-        return unknown_outcome(text, delay_s=0.02)
     if code == STREAM_STORE_FAILED or code in INSUFFICIENT_RESOURCES:
         return StreamFullError(text)
     if code == MESSAGE_TOO_LARGE:
         return RejectError(Code.TOO_LARGE, text)
     if code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND, NO_MESSAGE_FOUND):
         return NotFoundError(text)
-    if error.get("code") in (503, 504, 408):
-        return unknown_outcome(text)
+    if code in (SEQUENCE_IN_FLIGHT, DUPLICATE_IN_FLIGHT) or error.get("code") in (503, 504, 408):
+        # Another proposal is being decided, or nobody leads: no proof that anything is stored, so ask again.
+        return unknown_outcome(text, delay_s=0.05)
     return HaltError(Code.STREAM_FORM, text, hint="compare the stream with `initiator check`")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
+from collections.abc import Callable
 
 import click
 
@@ -20,10 +20,15 @@ def run(context: CliContext) -> None:
 
     settings = context.load().settings
     log.configure(settings.log)
-    with contextlib.suppress(ImportError):  # the `fast` extra
-        import uvloop
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            sys.exit(runner.run(App(settings).run()))
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         sys.exit(runner.run(App(settings).run()))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where the `fast` extra is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from initiator.errors import Code
+
 Algorithm = Literal["p256", "ed25519"]
 
 
@@ -42,6 +44,15 @@ class Signed:
     key_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerHealth:
+    """Whether the signer can sign, and if not, why."""
+
+    ok: bool
+    code: Code | None = None
+    reason: str = ""
+
+
 class Signer(Protocol):
     """Signs messages with the one key that every peer node trusts.
 
@@ -62,6 +73,10 @@ class Signer(Protocol):
             RetryError: the signer is unreachable, throttled or without credentials.
             HaltError: the key is unusable, denied, or is not the pinned one.
         """
+        ...
+
+    def health(self) -> SignerHealth:
+        """Whether it could sign now, as far as the last calls tell; never blocks."""
         ...
 
     async def close(self) -> None: ...

@@ -177,3 +177,19 @@ def _describe_other(der: bytes) -> str | None:
     except ValueError:
         return None
     return "an X.509 certificate"
+
+
+def check_pin(got: PublicKey, pin: PublicKey | None) -> None:
+    """Refuse any key but the pinned one; without a pin anything passes.
+
+    Raises:
+        HaltError: `KEY_MISMATCH`, with the two fingerprints and what to do.
+    """
+    if pin is not None and got != pin:
+        raise HaltError(
+            Code.KEY_MISMATCH,
+            f"the signer holds {fingerprint(got)}, but the pin is {fingerprint(pin)}",
+            field="mpcium.event_initiator_pubkey",
+            hint="the nodes verify against the pin: point the signer at that key, or, after a planned rotation, "
+            "set the pin and every node's event_initiator_pubkey to the new key and restart the nodes",
+        )

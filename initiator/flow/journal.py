@@ -21,6 +21,7 @@ from initiator.record import CONTENT_TYPE, Entry, Record
 
 log = get_logger()
 _HEADER_VALUE_LIMIT = 1024
+_LOGGED = ("code", "reason", "outcome", "node_code", "verification")
 
 
 class Journal:
@@ -32,8 +33,15 @@ class Journal:
         self._metrics = metrics
         self._board = board
 
-    async def claim(self, held: Held, operation_id: str, digest: str, expires_at: float, encoding: ContentType,
-                    labels: Mapping[str, str]) -> Entry:  # fmt: skip
+    async def claim(
+        self,
+        held: Held,
+        operation_id: str,
+        digest: str,
+        expires_at: float,
+        encoding: ContentType,
+        labels: Mapping[str, str],
+    ) -> Entry:
         """Record `accepted`: from here on the id belongs to this payload."""
         event = Event(
             operation=held.operation,
@@ -140,11 +148,7 @@ def describe(event: Event) -> dict[str, Any]:
         "attempt": event.attempt,
         "request_seq": event.request_seq,
     }
-    return line | {
-        name: event.body[name]
-        for name in ("code", "reason", "outcome", "node_code", "verification")
-        if name in event.body
-    }
+    return line | {name: event.body[name] for name in _LOGGED if name in event.body}
 
 
 def _encoding_after(before: Event, state: State) -> ContentType:

@@ -86,7 +86,10 @@ class Publisher:
         return await self._journal.move(last, State.PUBLISHED, {"session": sent.session_id})
 
     async def send_reshare(self, work: Work, last: Entry) -> Entry:
-        """Send a reshare event; returns `published`, `publishing` (perhaps sent), `retrying` (surely not) or `failed`."""
+        """Send a reshare event; returns what is recorded then.
+
+        `published`, `publishing` (perhaps sent), `retrying` (surely not sent) or `failed`.
+        """
         prepared = await self._prepare(work, last)
         if isinstance(prepared, Entry):
             return prepared

@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 from initiator.bus.connection import Connection, Message
+from initiator.bus.jetstream import Stored
 from initiator.config.schema import QuerySettings
 from initiator.core import codec, events, subjects
 from initiator.core.events import State
 from initiator.core.model import ContentType, Operation
 from initiator.errors import Code, InitiatorError, RejectError
 from initiator.log import get_logger
-from initiator.record import Entry, Record
+from initiator.record import CONTENT_TYPE, Record
 
 log = get_logger()
 QUEUE_GROUP = "initiator-query"
-_SEALED = frozenset({State.SIGNED})
+# replay: the bytes of `signed` never leave the daemon's account, only that it happened
+_SHOWN_OF_SEALED = ("op", "id", "client", "state", "attempt", "time", "request_seq", "expires_at", "event_id")
 
 
 class QueryService:
@@ -63,7 +64,7 @@ class QueryService:
         except InitiatorError as error:
             answer = {"error": {"code": error.code.value, "reason": error.reason, "field": error.field}}
         except Exception as error:
-            log.error("query.failed", kind=kind, client=client, error_type=type(error).__name__)
+            log.exception("query.failed", kind=kind, client=client, error_type=type(error).__name__)
             answer = {"error": {"code": "INTERNAL", "reason": "see the daemon's log", "field": None}}
         try:
             data = json.dumps(answer, separators=(",", ":")).encode()
@@ -83,48 +84,36 @@ class QueryService:
         entry = await self._record.last(operation, operation_id)
         if entry is None or entry.event.client != client:
             return {"event": None}
-        return {"event": _shown(entry)}
+        return {"event": _shown(entry.stored)}
 
     async def _history(self, client: str, body: dict[str, Any]) -> dict[str, Any]:
         """All events of one operation, oldest first."""
         operation, operation_id = _operation(body), _id(body)
-        entries = self._record.history(client, operation, operation_id)
-        return {"events": await self._page(entries)}
+        return {"events": await self._page(subjects.event(client, operation, operation_id, ">"), 1)}
 
     async def _events(self, client: str, body: dict[str, Any]) -> dict[str, Any]:
-        """One page of a client's events after the stream sequence `after`; `next` is where the next page begins."""
+        """One page of a client's events and rejections after the stream sequence `after`; `next` continues there."""
         after = body.get("after", 0)
         if isinstance(after, bool) or not isinstance(after, int) or not 0 <= after < 2**63:
             raise RejectError(Code.INVALID_FIELD, "expected a sequence of 0 or more", field="after")
-        found = await self._page(self._record.walk(f"{subjects.EVENTS}.{client}.>", after + 1))
+        found = await self._page(f"initiator.*.{client}.>", after + 1)
         return {"events": found, "next": found[-1]["sequence"] if found else after}
 
-    async def _page(self, entries: AsyncIterator[Entry]) -> list[dict[str, Any]]:
+    async def _page(self, filter_: str, sequence: int) -> list[dict[str, Any]]:
         page: list[dict[str, Any]] = []
-        async for entry in entries:
-            page.append(_shown(entry))
+        async for stored in self._record.scan(filter_, sequence):
+            page.append(_shown(stored))
             if len(page) >= self._page_size:
                 break
         return page
 
 
-def _shown(entry: Entry) -> dict[str, Any]:
+def _shown(stored: Stored) -> dict[str, Any]:
     """An event as clients may see it, with its place in the record."""
-    event = entry.event
-    body = {} if event.state in _SEALED else event.body
-    shown: dict[str, Any] = {
-        "op": event.operation.value,
-        "id": event.operation_id,
-        "client": event.client,
-        "state": event.state.value,
-        "attempt": event.attempt,
-        "time": events.format_time(event.time),
-        "request_seq": event.request_seq,
-        "expires_at": events.format_time(event.expires_at),
-        "sequence": entry.sequence,
-        **body,
-    }
-    plain: dict[str, Any] = json.loads(codec.encode(ContentType.JSON, shown))
+    fields = codec.decode(codec.content_type(stored.headers.get(CONTENT_TYPE)), stored.data)
+    if fields.get("state") == State.SIGNED:
+        fields = {name: fields[name] for name in _SHOWN_OF_SEALED}
+    plain: dict[str, Any] = json.loads(codec.encode(ContentType.JSON, fields | {"sequence": stored.sequence}))
     return plain
 
 

@@ -1,0 +1,111 @@
+"""The NATS configuration of the development stack: an account each for the daemon, the nodes and every client.
+
+Permissions inside one account would not do: a client's reply subject escapes its publish permission, and the
+server's answer would land on any subject it names. A client's account reaches the daemon's by exports and imports
+alone.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DAEMON, DAEMON_AT_NODES, NODES = "initiator", "initiator-nodes", "nodes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logins:
+    """User names and freshly made passwords, one login per part."""
+
+    clients: Sequence[str]
+    passwords: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def generate(cls, clients: Sequence[str]) -> Logins:
+        users = [DAEMON, DAEMON_AT_NODES, NODES, *clients]
+        return cls(clients=tuple(clients), passwords={user: secrets.token_urlsafe(18) for user in users})
+
+
+# What the daemon may do in the nodes' account: publish requests, read back, consume results; nothing else.
+_DAEMON_AT_NODES_PUBLISH = [
+    "mpc.keygen_request.*",
+    "mpc.signing_request.*",
+    "mpc:reshare",
+    "$JS.API.INFO",
+    *(
+        f"$JS.API.STREAM.{verb}.{stream}"
+        for verb in ("INFO", "CREATE")
+        for stream in ("mpc-keygen", "mpc-signing", "mpc")
+    ),
+    *(f"$JS.API.STREAM.MSG.GET.{stream}" for stream in ("mpc-keygen", "mpc-signing", "mpc")),
+    "$JS.API.CONSUMER.DURABLE.CREATE.mpc.*",
+    "$JS.API.CONSUMER.INFO.mpc.*",
+    "$JS.API.CONSUMER.MSG.NEXT.mpc.*",
+    "$JS.ACK.mpc.>",
+]
+
+
+def server_config(logins: Logins, folder: Path) -> str:
+    """The configuration of one nats-server on a free loopback port, with its store in `folder`."""
+    clients = "\n".join(_client_account(name, logins.passwords[name]) for name in logins.clients)
+    exports = ",\n".join(line for name in logins.clients for line in _exports(name))
+    user = {name: f"user: {json.dumps(name)}, password: {json.dumps(word)}" for name, word in logins.passwords.items()}
+    return f"""
+server_name: initiator-dev
+listen: "127.0.0.1:-1"
+ports_file_dir: {json.dumps(str(folder))}
+max_payload: 1MB
+jetstream {{ store_dir: {json.dumps(str(folder / "jetstream"))} }}
+accounts {{
+  INITIATOR {{
+    jetstream: enabled
+    users: [ {{ {user[DAEMON]} }} ]
+    exports: [
+{exports}
+    ]
+  }}
+  NODES {{
+    jetstream: enabled
+    users: [
+      {{ {user[NODES]} }}
+      {{ {user[DAEMON_AT_NODES]}, permissions: {{
+          publish: {json.dumps(_DAEMON_AT_NODES_PUBLISH)}
+          subscribe: ["_INBOX_initiator.>"]
+      }} }}
+    ]
+  }}
+{clients}
+}}
+"""
+
+
+def _exports(client: str) -> list[str]:
+    account = f"accounts: [CLIENT_{client}]"
+    services = [f"initiator.request.{client}.*", f"initiator.query.{client}.*", f"initiator.cancel.{client}"]
+    return [
+        *(f"      {{ service: {json.dumps(subject)}, {account} }}" for subject in services),
+        f"      {{ stream: {json.dumps(f'initiator.out.{client}.>')}, {account} }}",
+    ]
+
+
+def _client_account(client: str, password: str) -> str:
+    def imported(kind: str, subject: str) -> str:
+        return f"      {{ {kind}: {{ account: INITIATOR, subject: {json.dumps(subject)} }} }}"
+
+    imports = ",\n".join(
+        [
+            imported("service", f"initiator.request.{client}.*"),
+            imported("service", f"initiator.query.{client}.*"),
+            imported("service", f"initiator.cancel.{client}"),
+            imported("stream", f"initiator.out.{client}.>"),
+        ]
+    )
+    return f"""  CLIENT_{client} {{
+    users: [ {{ user: {json.dumps(client)}, password: {json.dumps(password)} }} ]
+    imports: [
+{imports}
+    ]
+  }}"""
