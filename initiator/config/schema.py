@@ -23,10 +23,14 @@ class Section(BaseModel):
 
 
 class TlsSettings(Section):
-    ca_file: str | None = Field(None, description="CA bundle (PEM) that signs the server's certificate; default: system CAs")
+    ca_file: str | None = Field(
+        None, description="CA bundle (PEM) that signs the server's certificate; default: system CAs"
+    )
     cert_file: str | None = Field(None, description="client certificate (PEM) for mutual TLS")
     key_file: str | None = Field(None, description="client key (PEM) for mutual TLS")
-    hostname: str | None = Field(None, description="name expected in the server's certificate; default: the host connected to")
+    hostname: str | None = Field(
+        None, description="name expected in the server's certificate; default: the host connected to"
+    )
 
     @model_validator(mode="after")
     def _pair(self) -> Self:
@@ -38,7 +42,9 @@ class TlsSettings(Section):
 class NatsSettings(Section):
     """One NATS login. The daemon has one in its own account and may have a second in the nodes' account."""
 
-    servers: tuple[str, ...] = Field(("nats://127.0.0.1:4222",), min_length=1, description="server URLs; tried in random order")
+    servers: tuple[str, ...] = Field(
+        ("nats://127.0.0.1:4222",), min_length=1, description="server URLs; tried in random order"
+    )
     user: str | None = Field(None, description="user name")
     password: SecretStr | None = Field(None, description="password; from the environment or password_file only")
     password_file: str | None = Field(None, description="file that holds the password")
@@ -49,7 +55,9 @@ class NatsSettings(Section):
     tls: TlsSettings | None = Field(None, description="TLS; default: only if the URL says tls://")
     connect_timeout_s: Seconds = Field(2.0, description="one connection attempt")
     ping_interval_s: Seconds = Field(5.0, le=10, description="how soon a dead connection is noticed (twice this)")
-    request_timeout_s: Seconds = Field(3.0, description="wait for a JetStream answer before its outcome counts as unknown")
+    request_timeout_s: Seconds = Field(
+        3.0, description="wait for a JetStream answer before its outcome counts as unknown"
+    )
     jetstream_domain: str | None = Field(None, description="JetStream domain, if the server has one")
 
 
@@ -57,15 +65,21 @@ class KmsSettings(Section):
     region: str | None = Field(None, description="AWS Region; default: AWS's own chain (AWS_REGION, profile)")
     key_id: str | None = Field(None, description="key id, key ARN, alias/NAME or alias ARN")
     endpoint_url: str | None = Field(None, description="KMS endpoint, for VPC endpoints and emulators")
-    access_key_id: SecretStr | None = Field(None, description="static credentials, together with secret_access_key; environment or file only")
+    access_key_id: SecretStr | None = Field(
+        None, description="static credentials, together with secret_access_key; environment or file only"
+    )
     secret_access_key: SecretStr | None = Field(None, description="static credentials; environment or file only")
     session_token: SecretStr | None = Field(None, description="for temporary static credentials")
     access_key_id_file: str | None = Field(None, description="file that holds access_key_id")
     secret_access_key_file: str | None = Field(None, description="file that holds secret_access_key")
     session_token_file: str | None = Field(None, description="file that holds session_token")
-    allow_static_credentials_in_production: bool = Field(False, description="static credentials with environment: production")
+    allow_static_credentials_in_production: bool = Field(
+        False, description="static credentials with environment: production"
+    )
     profile: str | None = Field(None, description="AWS profile name")
-    always_digest: bool = Field(False, description="send SHA-256 with MessageType DIGEST at any length, not only above 4,096 bytes")
+    always_digest: bool = Field(
+        False, description="send SHA-256 with MessageType DIGEST at any length, not only above 4,096 bytes"
+    )
     threads: int = Field(32, ge=1, le=512, description="concurrent KMS calls")
     connect_timeout_s: Seconds = Field(2.0, description="TCP and TLS to KMS")
     read_timeout_s: Seconds = Field(3.0, description="wait for KMS's answer")
@@ -89,7 +103,9 @@ class KmsSettings(Section):
 
 class LocalKeySettings(Section):
     path: str | None = Field(None, description="key file: mpcium's .key (hex) or .key.age, or PEM")
-    passphrase: SecretStr | None = Field(None, description="passphrase of an .age file; environment or passphrase_file only")
+    passphrase: SecretStr | None = Field(
+        None, description="passphrase of an .age file; environment or passphrase_file only"
+    )
     passphrase_file: str | None = Field(None, description="file that holds the passphrase")
 
 
@@ -110,10 +126,18 @@ class Lane(Section):
 
 class MpciumSettings(Section):
     nats: NatsSettings | None = Field(None, description="login to the nodes' account; default: the one of `nats`")
-    routing: Literal["scoped", "unscoped"] = Field("scoped", description="results by ClientID (mpcium after v0.3.5), or unscoped (v0.3.5)")
+    routing: Literal["scoped", "unscoped"] = Field(
+        "scoped", description="results by ClientID (mpcium after v0.3.5), or unscoped (v0.3.5)"
+    )
     client_id: Token = Field("initiator", description="our ClientID on the nodes' side; one per daemon deployment")
-    event_initiator_pubkey: str | None = Field(None, description="the pin: the nodes' event_initiator_pubkey, hex or base64; required in production")
-    chain_code: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$", description="the cluster's chain_code (64 hex digits): verifies results under derivation paths")
+    event_initiator_pubkey: str | None = Field(
+        None, description="the pin: the nodes' event_initiator_pubkey, hex or base64; required in production"
+    )
+    chain_code: str | None = Field(
+        None,
+        pattern=r"^[0-9a-fA-F]{64}$",
+        description="the cluster's chain_code (64 hex digits): verifies results under derivation paths",
+    )
     tx_id_form: Literal["uuid_or_no_hyphen", "uuid", "no_hyphen"] = Field(
         "uuid_or_no_hyphen", description="what a tx_id may look like, so that the nodes' wallet-tx session keys stay unique")  # fmt: skip
     keygen: Lane = Lane(in_flight=2, result_timeout_s=120.0, default_expiry_s=900.0)
@@ -132,19 +156,36 @@ class ClientSettings(Section):
 
 class StreamSettings(Section):
     replicas: Literal[1, 3, 5] = Field(1, description="copies of our streams; 3 in production")
-    max_request_bytes: int = Field(65_536, ge=1024, le=1_048_576, description="largest request with its headers; larger ones are refused at the door")
-    max_queued_per_client: int = Field(100_000, ge=1, description="unfinished requests of one client and operation; more are refused at the door")
+    max_request_bytes: int = Field(
+        65_536,
+        ge=1024,
+        le=1_048_576,
+        description="largest request with its headers; larger ones are refused at the door",
+    )
+    max_queued_per_client: int = Field(
+        100_000, ge=1, description="unfinished requests of one client and operation; more are refused at the door"
+    )
     max_requests_bytes: int = Field(1_073_741_824, ge=1_048_576, description="size of the request queue")
     max_events_bytes: int = Field(-1, ge=-1, description="size of the record; -1: as large as the server allows")
-    max_dead_bytes: int = Field(1_073_741_824, ge=1_048_576, description="size of the dead letters; the oldest go first")
+    max_dead_bytes: int = Field(
+        1_073_741_824, ge=1_048_576, description="size of the dead letters; the oldest go first"
+    )
     dead_max_age_s: Seconds = Field(2_592_000.0, description="age of the dead letters")
-    intermediate_max_age_s: Seconds = Field(7_776_000.0, description="age of events that are not final; final ones never expire")
-    node_streams_replicas: Literal[1, 3, 5] = Field(1, description="copies of mpcium's streams, where we have to create them")
-    sync_always_expected: bool = Field(False, description="`check` fails if the server does not sync every write, where it can be seen")
+    intermediate_max_age_s: Seconds = Field(
+        7_776_000.0, description="age of events that are not final; final ones never expire"
+    )
+    node_streams_replicas: Literal[1, 3, 5] = Field(
+        1, description="copies of mpcium's streams, where we have to create them"
+    )
+    sync_always_expected: bool = Field(
+        False, description="`check` fails if the server does not sync every write, where it can be seen"
+    )
 
 
 class LimitSettings(Section):
-    max_tx_bytes: int = Field(32_768, ge=32, le=262_144, description="largest tx to sign (ed25519; secp256k1 takes a 32-byte hash)")
+    max_tx_bytes: int = Field(
+        32_768, ge=32, le=262_144, description="largest tx to sign (ed25519; secp256k1 takes a 32-byte hash)"
+    )
     max_expiry_s: Seconds = Field(86_400.0, description="latest expires_at, from now")
     clock_skew_s: float = Field(2.0, ge=0, le=60, description="margin for clocks of replicas and servers that differ")
     max_labels: int = Field(16, ge=0, le=64, description="labels on one request")
@@ -152,9 +193,15 @@ class LimitSettings(Section):
 
 class WorkerSettings(Section):
     max_held: int = Field(2000, ge=1, le=100_000, description="unfinished requests held by this replica")
-    prefetch_per_client: int = Field(16, ge=1, le=1000, description="requests of one client and operation that wait here for their turn")
-    lookahead: int = Field(16, ge=1, le=10_000, description="requests per lane that may be prepared while the lane is full")
-    max_ack_pending: int = Field(1000, ge=1, le=100_000, description="unacknowledged requests of one client and operation over all replicas")
+    prefetch_per_client: int = Field(
+        16, ge=1, le=1000, description="requests of one client and operation that wait here for their turn"
+    )
+    lookahead: int = Field(
+        16, ge=1, le=10_000, description="requests per lane that may be prepared while the lane is full"
+    )
+    max_ack_pending: int = Field(
+        1000, ge=1, le=100_000, description="unacknowledged requests of one client and operation over all replicas"
+    )
     ack_wait_s: Seconds = Field(30.0, description="after this without a heartbeat another replica takes over")
     heartbeat_s: Seconds = Field(10.0, description="heartbeat of held requests; at most a third of ack_wait_s")
     drain_timeout_s: Seconds = Field(25.0, description="time to finish after SIGTERM")
@@ -179,17 +226,23 @@ class HttpSettings(Section):
 
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is written")
-    format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, JSON otherwise")
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, JSON otherwise"
+    )
 
 
 class Settings(Section):
     """Everything the daemon can be told."""
 
-    environment: Literal["development", "production"] = Field("development", description="production refuses what only suits development")
+    environment: Literal["development", "production"] = Field(
+        "development", description="production refuses what only suits development"
+    )
     nats: NatsSettings = Field(default_factory=NatsSettings)  # type: ignore[arg-type]
     signer: SignerSettings = Field(default_factory=SignerSettings)  # type: ignore[arg-type]
     mpcium: MpciumSettings = Field(default_factory=MpciumSettings)  # type: ignore[arg-type]
-    clients: dict[Token, ClientSettings] = Field(default_factory=dict, description="who may ask, by name; the name is a token of their subjects")
+    clients: dict[Token, ClientSettings] = Field(
+        default_factory=dict, description="who may ask, by name; the name is a token of their subjects"
+    )
     streams: StreamSettings = Field(default_factory=StreamSettings)  # type: ignore[arg-type]
     limits: LimitSettings = Field(default_factory=LimitSettings)  # type: ignore[arg-type]
     worker: WorkerSettings = Field(default_factory=WorkerSettings)  # type: ignore[arg-type]
@@ -203,7 +256,9 @@ class Settings(Section):
             return self
         kms = self.signer.kms
         if kms.has_static_credentials and not kms.allow_static_credentials_in_production:
-            raise ValueError("signer.kms: static credentials in production need signer.kms.allow_static_credentials_in_production: true")
+            raise ValueError(
+                "signer.kms: static credentials in production need signer.kms.allow_static_credentials_in_production: true"
+            )
         if self.signer.type == "local" and not self.signer.allow_local_in_production:
             raise ValueError("signer.type: a local key in production needs signer.allow_local_in_production: true")
         if not self.mpcium.event_initiator_pubkey:

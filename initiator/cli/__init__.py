@@ -1,0 +1,97 @@
+"""The command line: a frame that imports each command only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import click
+
+from initiator import __version__
+from initiator.errors import Code, InitiatorError
+
+if TYPE_CHECKING:
+    from initiator.config.load import Loaded
+
+_COMMANDS = {
+    "run": ("initiator.cli.run:run", "Run the daemon."),
+    "check": ("initiator.cli.check:check", "Connect to everything and say what is wrong."),
+    "config": ("initiator.cli.config:config", "Show, check or print an example of the configuration."),
+    "dev": ("initiator.dev.cli:dev", "Run the whole system on this machine, for development."),
+    "key": ("initiator.cli.key:key", "Show the public key for the nodes, or make a local one."),
+    "verify": ("initiator.cli.verify:verify", "Verify a signed event as the nodes do."),
+    "version": ("initiator.cli.version:version", "Print the version."),
+}
+
+
+@dataclass(slots=True)
+class CliContext:
+    """The global options."""
+
+    config_path: str | None = None
+    overrides: dict[str, str] = field(default_factory=dict)
+    debug: bool = False
+
+    def load(self) -> Loaded:
+        """The effective settings; raises HaltError."""
+        from initiator.config.load import load_settings
+
+        return load_settings(self.config_path, self.overrides)
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="initiator")
+@click.option("--config", "config_path", metavar="FILE", help="YAML configuration (default: $INITIATOR_CONFIG).")
+@click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a setting, such as log.level=debug."
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(context: click.Context, config_path: str | None, overrides: tuple[str, ...], debug: bool) -> None:
+    """The KMS-backed event initiator of an mpcium MPC wallet cluster."""
+    parsed = {}
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise click.UsageError(f"--set: expected KEY=VALUE, got {item[:64]!r}")
+        parsed[key] = value
+    context.obj = CliContext(config_path, parsed, debug)
+
+
+def main() -> None:
+    """The console script: every error of ours ends as one line that says what to do."""
+    try:
+        result = cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except InitiatorError as error:
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"error: {error.code} {error.field + ': ' if error.field else ''}{error.reason}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        sys.exit(2 if error.code is Code.CONFIG_INVALID else 1)
+    sys.exit(result if isinstance(result, int) else 0)

@@ -1,0 +1,248 @@
+"""Settings from their sources: defaults, then one YAML file, then the environment, then the command line.
+
+Invariants: an unknown key is refused wherever it stands, with the nearest known one; all errors are told at once;
+secrets come from the environment or from files that a `*_file` key names, never from the YAML file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from initiator.config.schema import Settings
+from initiator.errors import Code, HaltError
+
+PREFIX = "INITIATOR_"
+_FOREIGN = ("INITIATOR_CONFIG", "INITIATOR_TEST_")
+MAX_FILE_BYTES = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Effective settings, and where each dotted key came from (keys without an entry are defaults)."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without duplicate keys, odd keys and aliases (which would allow a billion-laughs file)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is no string", problem_mark=key_node.start_mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} stands there twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_settings(
+    path: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Loaded:
+    """The effective settings.
+
+    Args:
+        path: YAML file; without it `INITIATOR_CONFIG` names one, or there is none.
+        overrides: dotted key to value, as `--set` takes them.
+        environ: `INITIATOR_SECTION__KEY` to value; default: the process's environment.
+
+    Raises:
+        HaltError: `CONFIG_INVALID`, with every error and where it stands.
+    """
+    environ = os.environ if environ is None else environ
+    path = path or environ.get("INITIATOR_CONFIG")
+    problems: list[str] = []
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if path:
+        _merge(merged, _read_file(path), sources, path, problems, "", secrets_allowed=False)
+    for name, value in sorted(environ.items()):
+        if name.startswith(PREFIX) and not name.startswith(_FOREIGN):
+            key = name.removeprefix(PREFIX).lower().replace("__", ".")
+            _merge(merged, _nest(key, value), sources, f"env {name}", problems, "", secrets_allowed=True)
+    for key, value in (overrides or {}).items():
+        _merge(merged, _nest(key, value), sources, "--set", problems, "", secrets_allowed=True)
+    settings = _validate(merged, sources, problems)
+    if problems or settings is None:
+        raise HaltError(
+            Code.CONFIG_INVALID, "; ".join(problems), field="config", hint="`initiator config example` shows every key"
+        )
+    return Loaded(settings, sources)
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    try:
+        raw = Path(path).read_bytes()
+        if len(raw) > MAX_FILE_BYTES:
+            raise HaltError(Code.CONFIG_INVALID, f"{path}: larger than {MAX_FILE_BYTES} bytes")
+        content = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise HaltError(Code.CONFIG_INVALID, f"{path}: {error.strerror}", field="config") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise HaltError(Code.CONFIG_INVALID, f"{path}: {_yaml_problem(error)}", field="config") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise HaltError(Code.CONFIG_INVALID, f"{path}: expected a map at the top", field="config")
+    return content
+
+
+def _yaml_problem(error: Exception) -> str:
+    """What is wrong and where, without quoting the file (it may hold a secret in the wrong place)."""
+    mark = getattr(error, "problem_mark", None)
+    where = f" at line {mark.line + 1}" if mark else ""
+    return f"{getattr(error, 'problem', None) or type(error).__name__}{where}"
+
+
+def _nest(dotted: str, text: str) -> dict[str, Any]:
+    *sections, last = dotted.split(".")
+    try:
+        value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError:
+        value = text
+    # a password that looks like a number stays the text that it is
+    value = text if _is_text(dotted) else value
+    nested: dict[str, Any] = {last: value}
+    for section in reversed(sections):
+        nested = {section: nested}
+    return nested
+
+
+def _is_text(dotted: str) -> bool:
+    annotation = fields().get(dotted)
+    return annotation is not None and any(kind in (str, SecretStr) for kind in _kinds(annotation))
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types of a union, an optional or an annotated type."""
+    if annotation in (str, SecretStr):
+        yield annotation
+    elif not (isinstance(annotation, type) and issubclass(annotation, BaseModel)) and not _is_container(annotation):
+        for argument in get_args(annotation):
+            yield from _kinds(argument)
+
+
+def _is_container(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) in (tuple, dict, list)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, also behind an optional."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def fields(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
+    """Every dotted key and its type; `clients.*` stands for any client."""
+    found: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        annotation = info.annotation
+        section = _section(annotation)
+        if _is_container(annotation) and getattr(annotation, "__origin__", None) is dict:
+            found[f"{prefix}{name}"] = annotation
+            found |= fields(get_args(annotation)[1], f"{prefix}{name}.*.")
+        elif section is not None:
+            found |= fields(section, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = annotation
+    return found
+
+
+def _merge(
+    into: dict[str, Any],
+    more: Mapping[str, Any],
+    sources: dict[str, str],
+    source: str,
+    problems: list[str],
+    prefix: str,
+    *,
+    secrets_allowed: bool,
+) -> None:
+    """Lay one source over those before it, key by key."""
+    for name, value in more.items():
+        dotted = f"{prefix}{name}"
+        if isinstance(value, dict):
+            inner = into.setdefault(name, {})
+            if isinstance(inner, dict):
+                if not value:
+                    sources.setdefault(dotted, source)
+                _merge(inner, value, sources, source, problems, f"{dotted}.", secrets_allowed=secrets_allowed)
+                continue
+        annotation = fields().get(dotted)
+        if annotation is not None and SecretStr in _kinds(annotation) and not secrets_allowed and value is not None:
+            problems.append(f"{dotted} ({source}): secrets only from the environment or from {dotted}_file")
+            continue
+        into[name] = value
+        sources[dotted] = source
+
+
+def _validate(merged: dict[str, Any], sources: Mapping[str, str], problems: list[str]) -> Settings | None:
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        for item in error.errors(include_url=False, include_context=False, include_input=True):
+            problems.append(_problem(item, sources))
+        return None
+
+
+def _problem(item: Any, sources: Mapping[str, str]) -> str:
+    parts = [str(part) for part in item["loc"] if part != "[key]"]
+    dotted = ".".join(parts)
+    source = next((text for key, text in sources.items() if key == dotted or key.startswith(f"{dotted}.")), "")
+    where = f" ({source})" if source else ""
+    if item["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(dotted, _known_at(parts), n=1, cutoff=0.5)
+        return f"{dotted}{where}: no such key" + (f"; did you mean {nearest[0]}?" if nearest else "")
+    message = item["msg"].removeprefix("Value error, ")
+    value = item.get("input")
+    shown = "" if not isinstance(value, (str, int, float, bool)) or _secret(dotted) else f", got {str(value)[:64]!r}"
+    return f"{dotted or 'settings'}{where}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _known_at(parts: list[str]) -> list[str]:
+    wildcard = ["*" if index == 1 and parts[0] == "clients" else part for index, part in enumerate(parts)]
+    return [key for key in fields() if key.count(".") >= len(wildcard) - 1] + sorted(
+        {k.split(".")[0] for k in fields()}
+    )
+
+
+def _secret(dotted: str) -> bool:
+    annotation = fields().get(dotted)
+    return annotation is not None and SecretStr in _kinds(annotation)
+
+
+def read_secret(value: SecretStr | None, path: str | None) -> str | None:
+    """A secret from its value or its file (one trailing newline is not part of it).
+
+    Raises:
+        HaltError: the file cannot be read.
+    """
+    if value is not None:
+        return value.get_secret_value()
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HaltError(Code.CONFIG_INVALID, f"cannot be read: {type(error).__name__}", field=path) from error
