@@ -1,0 +1,99 @@
+"""KMS's and botocore's errors as ours: one table, by error code and never by HTTP status.
+
+Sources: the errors modelled for Sign and GetPublicKey in the KMS API reference, and AWS's common errors.
+"""
+
+from __future__ import annotations
+
+from botocore import exceptions as boto
+
+from initiator.errors import Code, HaltError, InitiatorError, RetryError
+
+_UNAVAILABLE = {
+    "KeyUnavailableException",
+    "DependencyTimeoutException",
+    "KMSInternalException",
+    "InternalFailure",
+    "InternalError",
+    "ServiceUnavailable",
+    "ServiceUnavailableException",
+    "RequestTimeout",
+    "RequestTimeoutException",
+}
+_THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"}
+_EXPIRED = {"ExpiredTokenException", "ExpiredToken"}
+_CREDENTIALS = {
+    "UnrecognizedClientException": "the access key is not known to AWS",
+    "InvalidClientTokenId": "the access key is not known to AWS",
+    "IncompleteSignature": "the request's signature is incomplete",
+    "MissingAuthenticationToken": "the request carried no credentials",
+    "InvalidSignatureException": "the request's signature was refused: a wrong secret key, or a clock that is off",
+    "RequestExpired": "the request was too old when it arrived: check this machine's clock",
+}
+_UNUSABLE = {
+    "NotFoundException": "there is no such key in this Region and account",
+    "DisabledException": "the key is disabled",
+    "KMSInvalidStateException": "the key's state does not allow signing (pending deletion or import?)",
+    "InvalidKeyUsageException": "the key's usage or spec does not allow ECDSA signing",
+    "InvalidGrantTokenException": "the grant token is not valid",
+    "ValidationException": "KMS refused the parameters",
+    "InvalidArnException": "the key's ARN is not valid",
+    "DryRunOperationException": "KMS took the call for a dry run",
+}
+EXPIRED_TOKEN_HINT = "the temporary credentials expired and could not be renewed"  # noqa: S105 - a sentence
+
+
+def is_expired_token(error: Exception) -> bool:
+    return isinstance(error, boto.ClientError) and _code(error) in _EXPIRED
+
+
+def _code(error: boto.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def translate(error: Exception, action: str, key_id: str) -> InitiatorError:
+    """Our error for one failed call.
+
+    Args:
+        action: the IAM action, such as `kms:Sign`.
+        key_id: the key that was named.
+    """
+    if isinstance(error, boto.ClientError):
+        return _from_service(_code(error), action, key_id, error)
+    if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)):
+        hint = "AWS's default chain found none: environment, profile, web identity, Pod Identity, instance role"
+        return RetryError(Code.KMS_CREDENTIALS, f"{action}: {type(error).__name__}", hint=hint, delay_s=2.0)
+    if isinstance(error, boto.NoRegionError):
+        return HaltError(Code.CONFIG_INVALID, "no AWS Region is configured", field="signer.kms.region")
+    if isinstance(error, (boto.ParamValidationError, boto.InvalidEndpointConfigurationError, ValueError)):
+        return HaltError(Code.CONFIG_INVALID, f"{action}: {type(error).__name__}", field="signer.kms")
+    # connection refused, reset, timed out, TLS: the call may have signed, but nothing left the daemon
+    return RetryError(Code.KMS_UNAVAILABLE, f"{action}: {type(error).__name__}", delay_s=0.25)
+
+
+def _from_service(code: str, action: str, key_id: str, error: boto.ClientError) -> InitiatorError:
+    text = f"{action} on {key_id}: {code or 'no error code'}"
+    if code in _UNAVAILABLE:
+        return RetryError(Code.KMS_UNAVAILABLE, text, delay_s=0.25)
+    if code in _THROTTLED:
+        hint = "raise the account's quota for ECC operations, or lower the rate of requests"
+        return RetryError(Code.KMS_THROTTLED, text, hint=hint, delay_s=0.5)
+    if code in _EXPIRED:
+        return RetryError(Code.KMS_CREDENTIALS, text, hint=EXPIRED_TOKEN_HINT, delay_s=1.0)
+    if code in _CREDENTIALS:
+        return RetryError(Code.KMS_CREDENTIALS, f"{text}: {_CREDENTIALS[code]}", hint=_skew_hint(error), delay_s=5.0)
+    if code.startswith("AccessDenied"):
+        hint = f"grant {action} on this key in the IAM policy of the daemon's role and in the key policy"
+        return HaltError(Code.KMS_ACCESS_DENIED, text, field="signer.kms.key_id", hint=hint)
+    if code in _UNUSABLE:
+        return HaltError(Code.KMS_KEY_UNUSABLE, f"{text}: {_UNUSABLE[code]}", field="signer.kms.key_id")
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if status >= 500 or not code:
+        return RetryError(Code.KMS_UNAVAILABLE, text, delay_s=0.25)
+    return HaltError(Code.KMS_KEY_UNUSABLE, text, field="signer.kms.key_id", hint="see the KMS documentation")
+
+
+def _skew_hint(error: boto.ClientError) -> str | None:
+    """AWS's own clock, where a signature was refused for its time."""
+    date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return f"AWS's clock says {date}" if date else None

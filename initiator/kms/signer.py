@@ -1,0 +1,187 @@
+"""The event-initiator key in AWS KMS.
+
+Invariants:
+- the key is pinned: its public key is checked at the start (P-256, SIGN_VERIFY, ECDSA_SHA_256, the exact SPKI form)
+  and compared with the configured one; every answer must name that same key;
+- no signature leaves here that does not verify under the pinned key: not from an empty 200, not from a lying
+  endpoint, not from an alias that was moved;
+- what goes out as RAW is at most 4,096 bytes; above that KMS gets the SHA-256, which signs the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from initiator.config.schema import KmsSettings
+from initiator.core.signature import Verifier
+from initiator.core.signer import PublicKey, Signed, SignerHealth
+from initiator.core.spki import check_pin, p256_from_spki
+from initiator.errors import Code, HaltError, InitiatorError, RetryError
+from initiator.kms import errors
+from initiator.kms.client import build_client
+
+MAX_RAW_BYTES = 4096
+ALGORITHM = "ECDSA_SHA_256"
+
+
+class KmsSigner:
+    """Signs with one KMS key. Make one with `connect`.
+
+    Attributes:
+        key_id: the key's ARN as KMS names it (some emulators: its bare id).
+        key_spec_known: false where an emulator left KeySpec out; the SPKI form decided then.
+    """
+
+    def __init__(self, settings: KmsSettings, client: Any, pool: ThreadPoolExecutor, described: dict[str, Any]) -> None:
+        self._settings = settings
+        self._client = client
+        self._pool = pool
+        self._public_key = public_key_of(described)
+        self._verifier = Verifier(self._public_key)
+        self.key_id: str = described["KeyId"]
+        self.key_spec_known = "KeySpec" in described
+        self._health = SignerHealth(ok=True)
+
+    @classmethod
+    async def connect(cls, settings: KmsSettings, *, pin: PublicKey | None = None) -> KmsSigner:
+        """Fetch and check the public key.
+
+        Args:
+            pin: the key that the nodes trust; None to accept whichever the key id names.
+
+        Raises:
+            RetryError: KMS is away or there are no credentials yet.
+            HaltError: no key id, a key of another form, or `KEY_MISMATCH`.
+        """
+        if not settings.key_id:
+            raise HaltError(Code.CONFIG_INVALID, "no key is configured", field="signer.kms.key_id")
+        pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="kms")
+        try:
+            described = await asyncio.get_running_loop().run_in_executor(pool, _describe, settings)
+            client = described.pop("client")
+            signer = cls(settings, client, pool, described)
+            check_pin(signer.public_key, pin)
+        except BaseException:
+            pool.shutdown(wait=False)
+            raise
+        return signer
+
+    @property
+    def public_key(self) -> PublicKey:
+        return self._public_key
+
+    def health(self) -> SignerHealth:
+        return self._health
+
+    async def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+
+    async def sign(self, message: bytes, *, deadline: float | None = None) -> Signed:
+        """Sign `message`; see `Signer.sign`. Unavailability and throttling are retried until `deadline`."""
+        loop = asyncio.get_running_loop()
+        backoff_s = self._settings.retry_base_s
+        refreshed = False
+        while True:
+            try:
+                signed = await loop.run_in_executor(self._pool, self._sign_once, message)
+            except RetryError as error:
+                self._health = SignerHealth(ok=False, code=error.code, reason=error.reason)
+                if error.code is Code.KMS_CREDENTIALS and refreshed:
+                    raise
+                refreshed = refreshed or error.code is Code.KMS_CREDENTIALS
+                pause_s = random.uniform(0, backoff_s)  # noqa: S311 - full jitter, no secret
+                if deadline is None or loop.time() + pause_s >= deadline:
+                    raise
+                await asyncio.sleep(pause_s)
+                backoff_s = min(backoff_s * 2, self._settings.retry_max_s)
+            except InitiatorError as error:
+                self._health = SignerHealth(ok=False, code=error.code, reason=error.reason)
+                raise
+            else:
+                self._health = SignerHealth(ok=True)
+                return signed
+
+    def _sign_once(self, message: bytes) -> Signed:
+        """One call, in a thread: asked, checked, verified."""
+        as_digest = self._settings.always_digest or len(message) > MAX_RAW_BYTES
+        try:
+            answer = self._client.sign(
+                KeyId=self.key_id,
+                Message=hashlib.sha256(message).digest() if as_digest else message,
+                MessageType="DIGEST" if as_digest else "RAW",
+                SigningAlgorithm=ALGORITHM,
+            )
+        except Exception as error:
+            raise errors.translate(error, "kms:Sign", self.key_id) from error
+        return self._checked(message, answer)
+
+    def _checked(self, message: bytes, answer: dict[str, Any]) -> Signed:
+        signature = answer.get("Signature")
+        if not isinstance(signature, bytes) or not signature:
+            # an empty or cut 200 passes through botocore without an error; nothing left us, so asking again is safe
+            raise RetryError(Code.KMS_PROTOCOL, "kms:Sign: an answer without a signature", delay_s=0.25)
+        if answer.get("SigningAlgorithm", ALGORITHM) != ALGORITHM:
+            raise HaltError(Code.KMS_PROTOCOL, f"kms:Sign: expected {ALGORITHM}, got another algorithm")
+        if not same_key(self.key_id, str(answer.get("KeyId", ""))):
+            raise HaltError(
+                Code.KEY_MISMATCH, "kms:Sign: the answer names another key", field="signer.kms.key_id",
+                hint="was the alias moved? point it back, or rotate the pin and the nodes together",
+            )  # fmt: skip
+        if not self._verifier.verify(message, signature):
+            raise HaltError(
+                Code.SIGNATURE_INVALID, "kms:Sign: the signature does not verify under the pinned key",
+                hint="nothing was recorded or published; check the endpoint and the key",
+            )  # fmt: skip
+        request_id = str(answer.get("ResponseMetadata", {}).get("RequestId", ""))
+        return Signed(signature=signature, request_id=request_id, key_id=self.key_id)
+
+
+def _describe(settings: KmsSettings) -> dict[str, Any]:
+    """GetPublicKey, checked; the client that asked is in it under `client`."""
+    key_id = settings.key_id or ""
+    try:
+        client = build_client(settings)
+        described: dict[str, Any] = client.get_public_key(KeyId=key_id)
+    except InitiatorError:
+        raise
+    except Exception as error:
+        raise errors.translate(error, "kms:GetPublicKey", key_id) from error
+    if not isinstance(described.get("PublicKey"), bytes) or not described.get("KeyId"):
+        raise RetryError(Code.KMS_PROTOCOL, "kms:GetPublicKey: an answer without a public key")
+    return described | {"client": client}
+
+
+def public_key_of(described: dict[str, Any]) -> PublicKey:
+    """The public key of a GetPublicKey answer.
+
+    Raises:
+        HaltError: `KEY_UNSUITABLE` for another spec, usage or algorithm; `PUBLIC_KEY_INVALID` for another form.
+    """
+    expected = (("KeySpec", "ECC_NIST_P256"), ("KeyUsage", "SIGN_VERIFY"))
+    for name, want in expected:
+        got = described.get(name, want)  # moto leaves KeySpec out: then the exact SPKI form decides
+        if got != want:
+            raise HaltError(
+                Code.KEY_UNSUITABLE, f"{name}: expected {want}, got {got}", field="signer.kms.key_id",
+                hint="create a key with KeySpec ECC_NIST_P256 and KeyUsage SIGN_VERIFY",
+            )  # fmt: skip
+    if ALGORITHM not in described.get("SigningAlgorithms", [ALGORITHM]):
+        raise HaltError(Code.KEY_UNSUITABLE, f"SigningAlgorithms: expected {ALGORITHM}", field="signer.kms.key_id")
+    p256_from_spki(described["PublicKey"])
+    return PublicKey(algorithm="p256", encoded=described["PublicKey"])
+
+
+def same_key(pinned: str, answered: str) -> bool:
+    """Whether two key names are one key: equal, or replicas of one multi-Region key, which differ in Region only."""
+    if pinned == answered:
+        return True
+    a, b = pinned.split(":"), answered.split(":")
+    if len(a) == len(b) == 6:
+        return a[5].startswith("key/mrk-") and [*a[:3], *a[4:]] == [*b[:3], *b[4:]]
+    # an emulator that names keys by ARN in one call and by bare id in another
+    return bool(answered) and (pinned.rpartition("/")[2] == answered.rpartition("/")[2]) and 1 in (len(a), len(b))
