@@ -6,7 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ class Requester:
         self.connection = connection
         self.name = name
         self.seen: list[Seen] = []
+        self.on_seen: Callable[[Seen], None] = lambda _seen: None
         self._arrived = asyncio.Condition()
 
     async def _on_event(self, message: Msg) -> None:
@@ -45,8 +46,10 @@ class Requester:
         headers = message.headers or {}
         body = decode(headers.get("Content-Type", ""), message.data)
         async with self._arrived:
-            self.seen.append(Seen(state, op, operation_id, body, "Initiator-Repeated" in headers))
+            seen = Seen(state, op, operation_id, body, "Initiator-Repeated" in headers)
+            self.seen.append(seen)
             self._arrived.notify_all()
+        self.on_seen(seen)
 
     async def submit(self, op: str, fields: Mapping[str, Any], encoding: Encoding = "msgpack") -> int:
         """Publish one request; returns its sequence in the queue.

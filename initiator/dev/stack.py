@@ -39,7 +39,7 @@ class StackOptions:
         kms: the emulator, or `local` for a key file.
         routing: how the nodes route results; `unscoped` is v0.3.5's form.
         settings: further settings of the daemon, nested as in its YAML file.
-        forward_wait_s: how long a node waits for its own answer to a sign request before it is redelivered (mpcium: 45).
+        forward_wait_s: how long a node waits for the answer to a sign request before its redelivery (mpcium: 45).
     """
 
     kms: Literal["moto", "localstack", "local"] = "moto"

@@ -1,0 +1,79 @@
+"""Nothing lost, nothing twice, when the daemon is stopped or killed in the middle of its work."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+
+import nats
+import pytest
+
+from initiator.dev import accounts
+from initiator.dev.requester import Requester
+from initiator.dev.stack import Stack, StackOptions
+
+REQUESTS = 200
+
+
+@pytest.fixture
+def options() -> StackOptions:
+    settings = {
+        "worker": {"ack_wait_s": 3, "heartbeat_s": 1, "drain_timeout_s": 5},
+        "mpcium": {"keygen": {"in_flight": 50}},
+    }
+    return StackOptions(kms="local", node_delay_s=0.05, settings=settings)
+
+
+async def completed(client: Requester, count: int) -> None:
+    async with asyncio.timeout(60):
+        while len({seen.id for seen in client.seen if seen.state == "completed"}) < count:
+            await asyncio.sleep(0.02)
+
+
+async def submit_all(client: Requester) -> None:
+    for number in range(REQUESTS):
+        await client.submit("keygen", {"wallet_id": f"w{number}"})
+
+
+async def assert_nothing_lost_or_twice(stack: Stack, client: Requester) -> None:
+    finals = Counter((seen.id, seen.state) for seen in client.seen if seen.state in ("completed", "failed", "rejected"))
+    assert finals == Counter({(f"w{number}", "completed"): 1 for number in range(REQUESTS)})
+    nodes = await nats.connect(stack.nats_url, user=accounts.NODES, password=stack.password(accounts.NODES))
+    try:
+        info = await nodes.jetstream().stream_info("mpc-keygen")
+        assert info.state.messages == REQUESTS  # one signed event for each id
+    finally:
+        await nodes.close()
+
+
+async def test_sigterm_in_the_middle_of_200_requests_loses_none(stack: Stack, alice: Requester) -> None:
+    await submit_all(alice)
+    await completed(alice, 20)
+    assert await stack.stop_daemon() == 0
+    assert len({seen.id for seen in alice.seen if seen.state == "completed"}) < REQUESTS
+    await stack.start_daemon()
+    await completed(alice, REQUESTS)
+    await assert_nothing_lost_or_twice(stack, alice)
+
+
+async def test_kill_9_in_the_middle_of_200_requests_loses_none_and_repeats_none(stack: Stack, alice: Requester) -> None:
+    await submit_all(alice)
+    for threshold in (20, 80):
+        await completed(alice, threshold)
+        assert stack.daemon is not None
+        stack.daemon.send_signal(signal.SIGKILL)
+        await stack.daemon.wait()
+        await stack.start_daemon()
+    await completed(alice, REQUESTS)
+    await assert_nothing_lost_or_twice(stack, alice)
+
+
+async def test_a_second_signal_aborts_at_once(stack: Stack, alice: Requester) -> None:
+    await submit_all(alice)
+    assert stack.daemon is not None
+    stack.daemon.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.1)
+    stack.daemon.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(3):
+        assert await stack.daemon.wait() in (0, 1)
