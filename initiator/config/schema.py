@@ -42,9 +42,7 @@ class TlsSettings(Section):
 class NatsSettings(Section):
     """One NATS login. The daemon has one in its own account and may have a second in the nodes' account."""
 
-    servers: tuple[str, ...] = Field(
-        ("nats://127.0.0.1:4222",), min_length=1, description="server URLs; tried in random order"
-    )
+    servers: tuple[str, ...] = Field(("nats://127.0.0.1:4222",), min_length=1, description="server URLs")
     user: str | None = Field(None, description="user name")
     password: SecretStr | None = Field(None, description="password; from the environment or password_file only")
     password_file: str | None = Field(None, description="file that holds the password")
@@ -112,16 +110,27 @@ class LocalKeySettings(Section):
 class SignerSettings(Section):
     type: Literal["kms", "local"] = Field("kms", description="kms, or local (a key file; development)")
     allow_local_in_production: bool = Field(False, description="a local key with environment: production")
-    kms: KmsSettings = Field(default_factory=KmsSettings)  # type: ignore[arg-type]
-    local: LocalKeySettings = Field(default_factory=LocalKeySettings)  # type: ignore[arg-type]
+    kms: KmsSettings = Field(default_factory=KmsSettings)
+    local: LocalKeySettings = Field(default_factory=LocalKeySettings)
 
 
 class Lane(Section):
-    """One operation at the nodes."""
+    """One operation at the nodes; the defaults are sign's."""
 
-    in_flight: int = Field(ge=0, le=100_000, description="cap at the nodes over all replicas; 0: no cap")
-    result_timeout_s: Seconds = Field(description="wait for the nodes' result after publishing")
-    default_expiry_s: Seconds = Field(description="deadline of a request that names none")
+    in_flight: int = Field(10, ge=0, le=100_000, description="cap at the nodes over all replicas; 0: no cap")
+    result_timeout_s: Seconds = Field(240.0, description="wait for the nodes' result after publishing")
+    default_expiry_s: Seconds = Field(900.0, description="deadline of a request that names none")
+
+
+class KeygenLane(Lane):
+    in_flight: int = Field(2, ge=0, le=100_000, description="cap at the nodes over all replicas; 0: no cap")
+    result_timeout_s: Seconds = Field(120.0, description="wait for the nodes' result after publishing")
+
+
+class ReshareLane(Lane):
+    in_flight: int = Field(1, ge=0, le=100_000, description="cap at the nodes over all replicas; 0: no cap")
+    result_timeout_s: Seconds = Field(600.0, description="wait for the nodes' result after publishing")
+    default_expiry_s: Seconds = Field(1800.0, description="deadline of a request that names none")
 
 
 class MpciumSettings(Section):
@@ -140,9 +149,9 @@ class MpciumSettings(Section):
     )
     tx_id_form: Literal["uuid_or_no_hyphen", "uuid", "no_hyphen"] = Field(
         "uuid_or_no_hyphen", description="what a tx_id may look like, so that the nodes' wallet-tx session keys stay unique")  # fmt: skip
-    keygen: Lane = Lane(in_flight=2, result_timeout_s=120.0, default_expiry_s=900.0)
-    sign: Lane = Lane(in_flight=10, result_timeout_s=240.0, default_expiry_s=900.0)
-    reshare: Lane = Lane(in_flight=1, result_timeout_s=600.0, default_expiry_s=1800.0)
+    keygen: KeygenLane = Field(default_factory=KeygenLane)
+    sign: Lane = Field(default_factory=Lane)
+    reshare: ReshareLane = Field(default_factory=ReshareLane)
 
     def lane(self, operation: Operation) -> Lane:
         lane: Lane = getattr(self, operation.value)
@@ -173,12 +182,6 @@ class StreamSettings(Section):
     dead_max_age_s: Seconds = Field(2_592_000.0, description="age of the dead letters")
     intermediate_max_age_s: Seconds = Field(
         7_776_000.0, description="age of events that are not final; final ones never expire"
-    )
-    node_streams_replicas: Literal[1, 3, 5] = Field(
-        1, description="copies of mpcium's streams, where we have to create them"
-    )
-    sync_always_expected: bool = Field(
-        False, description="`check` fails if the server does not sync every write, where it can be seen"
     )
 
 
@@ -237,18 +240,18 @@ class Settings(Section):
     environment: Literal["development", "production"] = Field(
         "development", description="production refuses what only suits development"
     )
-    nats: NatsSettings = Field(default_factory=NatsSettings)  # type: ignore[arg-type]
-    signer: SignerSettings = Field(default_factory=SignerSettings)  # type: ignore[arg-type]
-    mpcium: MpciumSettings = Field(default_factory=MpciumSettings)  # type: ignore[arg-type]
+    nats: NatsSettings = Field(default_factory=NatsSettings)
+    signer: SignerSettings = Field(default_factory=SignerSettings)
+    mpcium: MpciumSettings = Field(default_factory=MpciumSettings)
     clients: dict[Token, ClientSettings] = Field(
         default_factory=dict, description="who may ask, by name; the name is a token of their subjects"
     )
-    streams: StreamSettings = Field(default_factory=StreamSettings)  # type: ignore[arg-type]
-    limits: LimitSettings = Field(default_factory=LimitSettings)  # type: ignore[arg-type]
-    worker: WorkerSettings = Field(default_factory=WorkerSettings)  # type: ignore[arg-type]
-    query: QuerySettings = Field(default_factory=QuerySettings)  # type: ignore[arg-type]
-    http: HttpSettings = Field(default_factory=HttpSettings)  # type: ignore[arg-type]
-    log: LogSettings = Field(default_factory=LogSettings)  # type: ignore[arg-type]
+    streams: StreamSettings = Field(default_factory=StreamSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    query: QuerySettings = Field(default_factory=QuerySettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
 
     @model_validator(mode="after")
     def _production(self) -> Self:

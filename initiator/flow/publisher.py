@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 
 from initiator.bus.connection import NoRespondersError
 from initiator.bus.nodes import NodeGateway, NodeMessage
@@ -65,14 +65,14 @@ class Publisher:
                 if settled is not None:
                     return settled
             if await self._gateway.publish(prepared):
-                return await self._published(last, prepared)
+                return await self._published(last)
             fresh = False
 
     async def _look(self, last: Entry, wanted: NodeMessage) -> Entry | None:
         """What an earlier try of this attempt left behind; None if surely nothing: then it may be published."""
         found = await self._gateway.find(wanted.operation, wanted.operation_id, wanted.attempt)
         if found is not None and found.data == wanted.data:
-            return await self._published(last, wanted)
+            return await self._published(last)
         if found is not None:
             reason = "the nodes' stream holds other bytes than those recorded for this attempt"
             return await self._journal.fail(last, Code.PUBLISH_UNCERTAIN, reason, Outcome.UNKNOWN)
@@ -82,8 +82,8 @@ class Publisher:
             return await self._journal.fail(last, Code.PUBLISH_UNCERTAIN, reason, Outcome.UNKNOWN)
         return None
 
-    async def _published(self, last: Entry, sent: NodeMessage) -> Entry:
-        return await self._journal.move(last, State.PUBLISHED, {"session": sent.session_id})
+    async def _published(self, last: Entry) -> Entry:
+        return await self._journal.move(last, State.PUBLISHED, {})
 
     async def send_reshare(self, work: Work, last: Entry) -> Entry:
         """Send a reshare event; returns what is recorded then.
@@ -93,7 +93,7 @@ class Publisher:
         prepared = await self._prepare(work, last)
         if isinstance(prepared, Entry):
             return prepared
-        publishing = await self._journal.move(last, State.PUBLISHING, {"session": prepared.session_id})
+        publishing = await self._journal.move(last, State.PUBLISHING, {})
         try:
             await self._gateway.send_reshare(prepared)
         except NoRespondersError as error:
@@ -106,7 +106,7 @@ class Publisher:
                 "request.publication_unsure", op=work.operation.value, id=work.operation_id, code=error.code.value
             )
             return publishing
-        return await self._published(publishing, prepared)
+        return await self._published(publishing)
 
     async def _try_again_later(self, publishing: Entry, error: NoRespondersError) -> Entry:
         """Nobody got it, by the server's own word: open the next attempt."""
@@ -114,7 +114,6 @@ class Publisher:
         body = {
             "code": Code.NODES_ABSENT.value,
             "reason": error.reason,
-            "session": secrets.token_hex(16),
             "not_before": self._clock.now() + min(2.0 ** min(attempt - 1, 5), 30.0),
         }
         return await self._journal.move(publishing, State.RETRYING, body, attempt=attempt)
@@ -148,9 +147,14 @@ class Publisher:
             operation_id=event.operation_id,
             attempt=event.attempt,
             data=sealed.event.body["message"],
-            session_id=event.body["session"],
+            session_id=session_of(sealed.event.body["session"], event.attempt),
         )
 
     async def _leave_slot(self, work: Work) -> None:
         await self._lanes[work.operation].free_slot(work.operation_id)
         work.holds_slot = False
+
+
+def session_of(secret: str, attempt: int) -> str:
+    """The SessionID of an attempt: fresh for each, the same for whoever takes over, and not for clients to know."""
+    return hashlib.sha256(f"{secret}:{attempt}".encode()).hexdigest()[:32]

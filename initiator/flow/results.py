@@ -8,7 +8,6 @@ in hand is never handed back: its steps are repeated here until they succeed.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import Any
 
 from initiator.bus.connection import Connection
@@ -203,7 +202,6 @@ class Results:
             "code": Code.NODES_NOT_READY.value,
             "reason": result.error_reason,
             "node_code": result.error_code,
-            "session": secrets.token_hex(16),
             "not_before": self._clock.now() + min(NOT_READY_BACKOFF_S * 2 ** min(attempt - 2, 4), 30.0),
         }
         await self._free(last)  # between attempts no slot is held
