@@ -148,7 +148,7 @@ class App:
                 if error.code not in _WAIT_FOR_A_PERSON:
                     raise
                 self.health.set(part, False, error.reason, error.code)
-                log.error("start.blocked", part=part, code=error.code.value, reason=error.reason, hint=error.hint)
+                log.warning("start.blocked", part=part, code=error.code.value, reason=error.reason, hint=error.hint)
             else:
                 self.health.set(part, True)
                 return result

@@ -141,6 +141,12 @@ class Connection:
     def connected(self) -> bool:
         return self._client.is_connected
 
+    def describe(self) -> str:
+        """The server that we are connected to, for people."""
+        version = self._client.connected_server_version
+        url = self._client.connected_url
+        return f"{url.netloc.rpartition('@')[2] if url else '?'}, nats-server {version}"
+
     @property
     def max_payload_bytes(self) -> int:
         return self._client.max_payload

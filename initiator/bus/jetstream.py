@@ -137,7 +137,7 @@ def parse_time(text: str) -> float:
     digits = rest.rstrip("Z") if dot else ""
     if not digits.isdigit():
         return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-    return datetime.fromisoformat(head + "+00:00").timestamp() + int(digits) / 10 ** len(digits)
+    return datetime.fromisoformat(head + "+00:00").timestamp() + float(f"0.{digits}")
 
 
 def _body(data: bytes, what: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The forms of all streams and durables, and how they are made, compared and grown.
 
 Invariants:
-- our own streams are created and updated to the configured form; what cannot be changed in place is a `STREAM_FORM` halt;
+- our own streams are created and grown to the configured form; what cannot be changed in place halts (`STREAM_FORM`);
 - mpcium's streams are never updated: a missing one is created in exactly the form of mpcium's Go nodes (which
   create-or-update them at every start), a foreign one is reported;
 - the nodes' request durables are never touched: recreating them replays up to seven days of requests.

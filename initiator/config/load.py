@@ -36,15 +36,15 @@ class _StrictLoader(yaml.SafeLoader):
     """YAML without duplicate keys, odd keys and aliases (which would allow a billion-laughs file)."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.events.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.MarkedYAMLError(problem=f"key {key!r} is no string", problem_mark=key_node.start_mark)
             if key in seen:
@@ -145,7 +145,7 @@ def _is_container(annotation: Any) -> bool:
     return getattr(annotation, "__origin__", None) in (tuple, dict, list)
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: Any) -> type[BaseModel] | None:
     """The section that a field holds, also behind an optional."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -158,7 +158,7 @@ def fields(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any
     found: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         annotation = info.annotation
-        section = _section(annotation)
+        section = section_of(annotation)
         if _is_container(annotation) and getattr(annotation, "__origin__", None) is dict:
             found[f"{prefix}{name}"] = annotation
             found |= fields(get_args(annotation)[1], f"{prefix}{name}.*.")

@@ -148,7 +148,8 @@ class MpciumSettings(Section):
         description="the cluster's chain_code (64 hex digits): verifies results under derivation paths",
     )
     tx_id_form: Literal["uuid_or_no_hyphen", "uuid", "no_hyphen"] = Field(
-        "uuid_or_no_hyphen", description="what a tx_id may look like, so that the nodes' wallet-tx session keys stay unique")  # fmt: skip
+        "uuid_or_no_hyphen", description="form of tx_ids, so that the nodes' session keys stay unique"
+    )
     keygen: KeygenLane = Field(default_factory=KeygenLane)
     sign: Lane = Field(default_factory=Lane)
     reshare: ReshareLane = Field(default_factory=ReshareLane)
@@ -260,7 +261,7 @@ class Settings(Section):
         kms = self.signer.kms
         if kms.has_static_credentials and not kms.allow_static_credentials_in_production:
             raise ValueError(
-                "signer.kms: static credentials in production need signer.kms.allow_static_credentials_in_production: true"
+                "static credentials in production need signer.kms.allow_static_credentials_in_production: true"
             )
         if self.signer.type == "local" and not self.signer.allow_local_in_production:
             raise ValueError("signer.type: a local key in production needs signer.allow_local_in_production: true")

@@ -19,7 +19,7 @@ from initiator.core.model import Operation
 from initiator.core.result import ErrorClass, NodeResult, classify
 
 # A node's answer this soon after the publication is an answer to its first delivery: the nodes redeliver after
-# 30 s at the earliest (wire.md: backoff 3 × 30 s), and only a first delivery proves that no session was begun.
+# 30 s at the earliest (three backoffs of 30 s), and only a first delivery proves that no session was begun.
 FIRST_DELIVERY_S = 25.0
 
 # How long a success may still follow a SESSION_DUPLICATE or KEY_ALREADY_EXISTS of the same id.

@@ -6,9 +6,10 @@ else in the package constructs them from outside input.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Mapping, TypeAlias
+from typing import TypeAlias
 
 
 class Operation(StrEnum):

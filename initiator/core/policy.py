@@ -19,7 +19,7 @@ def check(permitted: Mapping[str, Collection[Operation]], client: str, operation
     """
     operations = permitted.get(client)
     if operations is None:
-        raise RejectError(Code.POLICY_DENIED, f"no client of this name is configured (clients.{client})", field="client")
+        raise RejectError(Code.POLICY_DENIED, f"clients.{client} is not configured", field="client")
     if operation not in operations:
         raise RejectError(
             Code.POLICY_DENIED, f"{operation} is not among clients.{client}.operations", field="operation"

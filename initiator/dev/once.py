@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import nats
+from nats.aio.client import Client
 
 from initiator.core.model import KeyType, Operation
 from initiator.core.result import EcdsaSignature, EddsaSignature, NodeResult, Value
@@ -99,7 +100,7 @@ class Demonstration:
         finally:
             await login.close()
 
-    async def _as_node(self) -> nats.NATS:
+    async def _as_node(self) -> Client:
         return await nats.connect(
             self._stack.nats_url, user=accounts.NODES, password=self._stack.password(accounts.NODES)
         )
@@ -113,11 +114,12 @@ class Demonstration:
 
     async def _sign(self, wallet: str, keys: WalletKeys, key_type: KeyType) -> None:
         tx = b"\x01" + secrets.token_bytes(31)
+        tx_id = f"tx_{key_type}_{secrets.token_hex(4)}"
         fields = {
             "key_type": key_type.value,
             "wallet_id": wallet,
             "network_internal_code": "demo",
-            "tx_id": f"tx_{key_type}_{secrets.token_hex(4)}",
+            "tx_id": tx_id,
             "tx": tx,
             "derivation_path": PATH,
         }
@@ -128,7 +130,7 @@ class Demonstration:
             error_code="",
             error_reason="",
             wallet_id=wallet,
-            operation_id=fields["tx_id"],
+            operation_id=tx_id,
             value=_signature_of(final.body["result"]),
         )
         verification = verify_signature(

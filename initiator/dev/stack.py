@@ -98,9 +98,9 @@ class Stack:
             signer = {"type": "local", "local": {"path": str(self._write_local_key())}}
         else:
             start = servers.moto_server if self.options.kms == "moto" else _localstack()
-            self.kms_url = await exits.enter_async_context(start(self.folder))
-            arn = await asyncio.to_thread(servers.create_kms_key, self.kms_url, REGION)
-            signer = {"type": "kms", "kms": {"region": REGION, "key_id": arn, "endpoint_url": self.kms_url}}
+            self.kms_url = url = await exits.enter_async_context(start(self.folder))
+            arn = await asyncio.to_thread(servers.create_kms_key, url, REGION)
+            signer = {"type": "kms", "kms": {"region": REGION, "key_id": arn, "endpoint_url": url}}
         self._write_config(signer, pin=None)
         self.public_key = await self._read_public_key()
         self._write_config(signer, pin=self.public_key.hex)

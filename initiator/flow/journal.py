@@ -114,8 +114,8 @@ class Journal:
         subject = subjects.reject(held.client, held.operation, held.sequence)
         await self._record.publish_once(subject, codec.encode(encoding, fields), {CONTENT_TYPE: encoding.value})
         self._metrics.events.labels(held.operation, held.client, State.REJECTED, error.code).inc()
-        log.warning("request.rejected", op=held.operation.value, id=operation_id, client=held.client,
-                    request_seq=held.sequence, code=error.code.value, reason=error.reason, field=error.field)  # fmt: skip
+        fields = {name: fields[name] for name in ("op", "id", "client", "request_seq", "code", "reason", "field")}
+        log.warning("request.rejected", **fields)
 
     async def _bury(self, held: Held, error: InitiatorError) -> None:
         subject = subjects.dead(held.client, held.operation, held.sequence)

@@ -123,7 +123,7 @@ def _body(data: bytes) -> dict[str, Any]:
 
 def _operation(body: dict[str, Any]) -> Operation:
     try:
-        return Operation(body.get("op"))
+        return Operation(str(body.get("op")))
     except ValueError:
         raise RejectError(Code.INVALID_FIELD, "expected keygen, sign or reshare", field="op") from None
 

@@ -28,15 +28,21 @@ def build_client(settings: KmsSettings) -> Any:
         retries={"mode": "standard", "total_max_attempts": 1},
         tcp_keepalive=True,
     )
-    session = boto3.Session(profile_name=settings.profile, region_name=settings.region, **_static(settings))
+    access_key_id, secret_access_key, session_token = _static(settings)
+    session = boto3.Session(
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key,
+        aws_session_token=session_token,
+        profile_name=settings.profile,
+        region_name=settings.region,
+    )
     return session.client("kms", endpoint_url=settings.endpoint_url, config=config)
 
 
-def _static(settings: KmsSettings) -> dict[str, str | None]:
-    if not settings.has_static_credentials:
-        return {}
-    return {
-        "aws_access_key_id": read_secret(settings.access_key_id, settings.access_key_id_file),
-        "aws_secret_access_key": read_secret(settings.secret_access_key, settings.secret_access_key_file),
-        "aws_session_token": read_secret(settings.session_token, settings.session_token_file),
-    }
+def _static(settings: KmsSettings) -> tuple[str | None, str | None, str | None]:
+    """Access key id, secret and session token; all None for AWS's default chain."""
+    return (
+        read_secret(settings.access_key_id, settings.access_key_id_file),
+        read_secret(settings.secret_access_key, settings.secret_access_key_file),
+        read_secret(settings.session_token, settings.session_token_file),
+    )

@@ -1,0 +1,48 @@
+"""Streams looked at without touching them, for `initiator check`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from initiator.bus import streams
+from initiator.bus.jetstream import JetStream
+from initiator.errors import Code, HaltError
+
+
+async def own_stream(js: JetStream, form: Mapping[str, Any]) -> str:
+    """One of our streams against its configured form; a missing one is made by the daemon at its start.
+
+    Raises:
+        HaltError: `STREAM_FORM`, where it departs from the form.
+    """
+    found = await streams.info(js, form["name"])
+    if found is None:
+        return "not there yet; the daemon creates it at its start"
+    different = streams.differences(form, found["config"])
+    if different:
+        raise HaltError(
+            Code.STREAM_FORM,
+            "; ".join(different),
+            field=form["name"],
+            hint="the daemon brings it into the configured form at its start, where the server allows",
+        )
+    return _describe(found)
+
+
+async def node_stream(js: JetStream, form: Mapping[str, Any], routing: str) -> str:
+    """One of mpcium's streams against the form of its Go nodes.
+
+    Raises:
+        HaltError: `STREAM_FORM` or `ROUTING_MISMATCH`.
+    """
+    found = await streams.info(js, form["name"])
+    if found is None:
+        return "not there yet; a node or the daemon creates it in mpcium's form"
+    streams.check_node_form(dict(form), found["config"], routing)
+    return _describe(found)
+
+
+def _describe(found: Mapping[str, Any]) -> str:
+    state, config = found["state"], found["config"]
+    return f"{state['messages']} messages, {state['bytes']} bytes, replicas {config['num_replicas']}"

@@ -1,0 +1,109 @@
+"""`initiator check`: connect to everything and say of each part that it is well, or what is wrong and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import click
+
+from initiator.cli import CliContext
+from initiator.config.schema import NatsSettings, Settings
+from initiator.errors import InitiatorError
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One part's state."""
+
+    part: str
+    ok: bool
+    detail: str
+    hint: str | None = None
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def check(context: CliContext, as_json: bool) -> None:
+    """Connect to NATS, the nodes' streams and the signer; change nothing. Exit 0 if all is well, 1 if not."""
+    settings = context.load().settings
+    findings = asyncio.run(_check_all(settings))
+    ok = all(finding.ok for finding in findings)
+    if as_json:
+        click.echo(json.dumps({"ok": ok, "parts": [asdict(finding) for finding in findings]}, indent=2))
+    else:
+        for finding in findings:
+            click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.part}: {finding.detail}")
+            if finding.hint and not finding.ok:
+                click.echo(f"     {finding.hint}")
+    sys.exit(0 if ok else 1)
+
+
+async def _try(part: str, action: Callable[[], Awaitable[str]]) -> Finding:
+    try:
+        return Finding(part, True, await action())
+    except InitiatorError as error:
+        field = f"{error.field}: " if error.field else ""
+        return Finding(part, False, f"{error.code} {field}{error.reason}", error.hint)
+
+
+async def _check_all(settings: Settings) -> list[Finding]:
+    findings = [await _try("signer", lambda: _signer(settings))]
+    findings += await _nats(settings)
+    return findings
+
+
+async def _signer(settings: Settings) -> str:
+    from initiator.app import connect_signer
+    from initiator.core.spki import fingerprint
+
+    signer = await connect_signer(settings)
+    try:
+        await signer.sign(
+            b"initiator check: a message that is no request", deadline=asyncio.get_running_loop().time() + 10
+        )
+        pinned = "as pinned" if settings.mpcium.event_initiator_pubkey else "NOT pinned (mpcium.event_initiator_pubkey)"
+        return f"{signer.public_key.algorithm} {fingerprint(signer.public_key)}, {pinned}; a test signature verifies"
+    finally:
+        await signer.close()
+
+
+async def _nats(settings: Settings) -> list[Finding]:
+    from initiator.bus import inspect, streams
+
+    routing = settings.mpcium.routing
+    own = [(form["name"], partial(inspect.own_stream, form=form)) for form in streams.own_forms(settings)]
+    nodes = [
+        (form["name"], partial(inspect.node_stream, form=form, routing=routing)) for form in streams.node_forms(routing)
+    ]
+    return [
+        *await _account("nats", settings.nats, own),
+        *await _account("nodes' nats", settings.mpcium.nats or settings.nats, nodes),
+    ]
+
+
+async def _account(part: str, login: NatsSettings, checks: list[tuple[str, Any]]) -> list[Finding]:
+    """One login, and the streams of its account."""
+    from initiator.bus.connection import Connection
+    from initiator.bus.jetstream import JetStream
+
+    connection = Connection(login, "initiator-check")
+
+    async def connect() -> str:
+        await connection.open()
+        return connection.describe()
+
+    try:
+        findings = [await _try(part, connect)]
+        if findings[0].ok:
+            js = JetStream(connection, login.jetstream_domain)
+            findings += [await _try(name, partial(check, js)) for name, check in checks]
+        return findings
+    finally:
+        await connection.close()

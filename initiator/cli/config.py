@@ -1,0 +1,52 @@
+"""`initiator config`: what is in force, whether it is right, and an example of every key."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from initiator.cli import CliContext
+
+
+@click.group()
+def config() -> None:
+    """Show, check or print an example of the configuration."""
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def show(context: CliContext, as_json: bool) -> None:
+    """Print every effective setting and where it came from; secrets are redacted."""
+    from initiator.config.example import flatten
+
+    loaded = context.load()
+    rows = [(key, value, loaded.sources.get(key, "default")) for key, value in flatten(loaded.settings).items()]
+    if as_json:
+        click.echo(json.dumps({key: {"value": value, "source": source} for key, value, source in rows}, indent=2))
+        return
+    width = max(len(f"{key}: {_text(value)}") for key, value, _ in rows)
+    for key, value, source in rows:
+        click.echo(f"{f'{key}: {_text(value)}':<{width}}  # {source}")
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value)
+
+
+@config.command()
+@click.pass_obj
+def check(context: CliContext) -> None:
+    """Read the configuration and say what is wrong with it; connects to nothing."""
+    context.load()
+    click.echo("ok")
+
+
+@config.command()
+def example() -> None:
+    """Print a configuration file with every key, its default and its unit."""
+    from initiator.config.example import render
+
+    click.echo(render(), nl=False)
