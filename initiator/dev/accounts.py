@@ -11,7 +11,6 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 DAEMON, DAEMON_AT_NODES, NODES = "initiator", "initiator-nodes", "nodes"
 
@@ -48,17 +47,19 @@ _DAEMON_AT_NODES_PUBLISH = [
 ]
 
 
-def server_config(logins: Logins, folder: Path) -> str:
-    """The configuration of one nats-server on a free loopback port, with its store in `folder`."""
+def server_config(logins: Logins, place: str) -> str:
+    """The configuration of one nats-server.
+
+    Args:
+        place: the lines that say where it listens and where its store is.
+    """
     clients = "\n".join(_client_account(name, logins.passwords[name]) for name in logins.clients)
     exports = ",\n".join(line for name in logins.clients for line in _exports(name))
     user = {name: f"user: {json.dumps(name)}, password: {json.dumps(word)}" for name, word in logins.passwords.items()}
     return f"""
 server_name: initiator-dev
-listen: "127.0.0.1:-1"
-ports_file_dir: {json.dumps(str(folder))}
+{place}
 max_payload: 1MB
-jetstream {{ store_dir: {json.dumps(str(folder / "jetstream"))} }}
 accounts {{
   INITIATOR {{
     jetstream: enabled

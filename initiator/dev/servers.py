@@ -13,8 +13,9 @@ import urllib.error
 import urllib.request
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from initiator.errors import Code, HaltError, RetryError
 
@@ -74,6 +75,29 @@ async def stop(child: Process, grace_s: float = 30.0) -> int:
                 child.kill()
             await child.wait()
     return child.returncode if child.returncode is not None else -1
+
+
+class NatsHost(Protocol):
+    """Where the stack's nats-server runs: as a process (`NatsProcess`), or elsewhere, as in a container."""
+
+    def place(self, folder: Path) -> str:
+        """The lines of its configuration that say where it listens and stores."""
+        ...
+
+    def start(self, config: str, folder: Path) -> AbstractAsyncContextManager[str]:
+        """Run it for the length of the block; yields its URL."""
+        ...
+
+
+class NatsProcess:
+    """nats-server as a child process on a free loopback port, with everything of its own in the folder."""
+
+    def place(self, folder: Path) -> str:
+        store, ports = json.dumps(str(folder / "jetstream")), json.dumps(str(folder))
+        return f'listen: "127.0.0.1:-1"\nports_file_dir: {ports}\njetstream {{ store_dir: {store} }}'
+
+    def start(self, config: str, folder: Path) -> AbstractAsyncContextManager[str]:
+        return nats_server(config, folder)
 
 
 @contextlib.asynccontextmanager

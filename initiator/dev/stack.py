@@ -38,6 +38,7 @@ class StackOptions:
     Attributes:
         kms: the emulator, or `local` for a key file.
         routing: how the nodes route results; `unscoped` is v0.3.5's form.
+        nats: where nats-server runs.
         settings: further settings of the daemon, nested as in its YAML file.
         forward_wait_s: how long a node waits for the answer to a sign request before its redelivery (mpcium: 45).
     """
@@ -47,6 +48,7 @@ class StackOptions:
     clients: tuple[str, ...] = ("alice", "bob")
     node_delay_s: float = 0.0
     forward_wait_s: float = 45.0
+    nats: servers.NatsHost = field(default_factory=servers.NatsProcess)
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -85,8 +87,9 @@ class Stack:
 
     async def start(self, exits: contextlib.AsyncExitStack) -> None:
         """Start all parts; what was started is ended by `exits`."""
-        config = accounts.server_config(self.logins, self.folder)
-        self.nats_url = await exits.enter_async_context(servers.nats_server(config, self.folder))
+        host = self.options.nats
+        config = accounts.server_config(self.logins, host.place(self.folder))
+        self.nats_url = await exits.enter_async_context(host.start(config, self.folder))
         await self._start_kms(exits)
         await self._start_nodes(exits)
         exits.push_async_callback(self.stop_daemon)

@@ -1,24 +1,40 @@
-"""The whole system as processes: what users run."""
+"""The whole system as processes: what users run.
+
+Each scenario runs twice: on nats-server in a container, and on nats-server as a process.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 
 import pytest
 
 from initiator.dev.requester import Requester, requester
+from initiator.dev.servers import NatsHost, NatsProcess
 from initiator.dev.stack import Stack, StackOptions, running_stack
+from tests.support.nats_container import NatsContainer, in_ci, no_engine
+
+
+@pytest.fixture(params=["container", "process"])
+def nats_host(request: pytest.FixtureRequest) -> NatsHost:
+    if request.param == "process":
+        return NatsProcess()
+    if reason := no_engine():
+        assert not in_ci(), reason
+        pytest.skip(f"{reason}; the same scenario runs on a nats-server process")
+    return NatsContainer()
 
 
 @pytest.fixture
 def options() -> StackOptions:
-    """The stack of a test; override with `indirect` parameters or a fixture of the same name."""
+    """The stack of a test; a module may have a fixture of its own by this name."""
     return StackOptions(kms="local", forward_wait_s=0.3)
 
 
 @pytest.fixture
-async def stack(options: StackOptions) -> AsyncIterator[Stack]:
-    async with running_stack(options) as running:
+async def stack(options: StackOptions, nats_host: NatsHost) -> AsyncIterator[Stack]:
+    async with running_stack(dataclasses.replace(options, nats=nats_host)) as running:
         yield running
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from initiator.dev import accounts
 from initiator.dev.requester import Requester
+from initiator.dev.servers import NatsHost
 from initiator.dev.stack import Stack, StackOptions
+from tests.support.nats_container import NatsContainer
 
 REQUESTS = 200
 
@@ -39,10 +41,14 @@ async def submit_all(client: Requester) -> None:
 async def assert_nothing_lost_or_twice(stack: Stack, client: Requester) -> None:
     finals = Counter((seen.id, seen.state) for seen in client.seen if seen.state in ("completed", "failed", "rejected"))
     assert finals == Counter({(f"w{number}", "completed"): 1 for number in range(REQUESTS)})
+    await assert_one_event_each(stack)
+
+
+async def assert_one_event_each(stack: Stack) -> None:
     nodes = await nats.connect(stack.nats_url, user=accounts.NODES, password=stack.password(accounts.NODES))
     try:
         info = await nodes.jetstream().stream_info("mpc-keygen")
-        assert info.state.messages == REQUESTS  # one signed event for each id
+        assert info.state.messages == REQUESTS  # one signed event for each id, not one more
     finally:
         await nodes.close()
 
@@ -77,3 +83,27 @@ async def test_a_second_signal_aborts_at_once(stack: Stack, alice: Requester) ->
     stack.daemon.send_signal(signal.SIGTERM)
     async with asyncio.timeout(3):
         assert await stack.daemon.wait() in (0, 1)
+
+
+async def test_kill_9_of_nats_in_the_middle_of_200_requests_loses_none_and_repeats_none(
+    stack: Stack, alice: Requester, nats_host: NatsHost
+) -> None:
+    if not isinstance(nats_host, NatsContainer):
+        pytest.skip("a killed process leaves no server to come back: integration/bus restarts one")
+    await submit_all(alice)
+    await completed(alice, 40)
+    await nats_host.kill_and_restart()
+    await eventually_completed(alice)
+    await assert_one_event_each(stack)
+
+
+async def eventually_completed(client: Requester) -> None:
+    """Asked, not listened for: what was announced while nobody was connected is not announced again."""
+    pending = {f"w{number}" for number in range(REQUESTS)}
+    async with asyncio.timeout(60):
+        while pending:
+            for wallet in sorted(pending):
+                answer = await client.query("status", {"op": "keygen", "id": wallet})
+                if (answer["event"] or {}).get("state") == "completed":
+                    pending.discard(wallet)
+            await asyncio.sleep(0.05)

@@ -1,0 +1,53 @@
+# make demo: the main job on this machine.   make test: all tests.   make lint: style, types, import rules.
+# Needs Python 3.11 to 3.14 with its venv module. Everything else goes into .venv, in the locked versions.
+
+PYTHON ?= python3
+WORKERS ?= 2
+PYTEST_ARGS ?=
+BIN = .venv/bin
+READY = .venv/ready
+
+.PHONY: demo test test-full lint format lock config-example clean help
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+demo: $(READY)
+	$(BIN)/initiator dev --once
+
+test: $(READY)
+	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+test-full: $(READY)
+	INITIATOR_SLOW=1 $(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+config-example: $(READY)
+	$(BIN)/initiator config example > config.example.yaml
+
+$(READY): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 15) else "Python 3.11 to 3.14 is needed, this is %d.%d: make PYTHON=python3.11 ..." % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+# exact versions with hashes, for every supported Python; no address of a registry gets in
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet 'uv>=0.9'
+	$(BIN)/uv pip compile pyproject.toml --extra fast --extra age $(LOCK) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra fast --extra demo --group dev $(LOCK) -o requirements-dev.lock
+
+LOCK = --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
