@@ -47,10 +47,10 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _UUID_TAIL = re.compile(r"[0-9a-fA-F]{12}")
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
-    r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-9]{2})"
+    r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 # controls, what reads as a line end or turns the direction of text in a log, and what is no character at all
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _KEY_TYPES = {key_type.value: key_type for key_type in KeyType}
 
 
@@ -323,6 +323,6 @@ def parse_request(
 
 
 def _unknown(name: str, table: Mapping[str, _Check]) -> RejectError:
-    nearest = difflib.get_close_matches(name[:64], table, n=1)
+    nearest = difflib.get_close_matches(name[:64].lower(), table, n=1)
     known = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(table)}"
     return RejectError(Code.UNKNOWN_FIELD, f"no such field; {known}", field=ascii(name[:64])[1:-1])
