@@ -5,6 +5,7 @@ Sources: our own names from the design (`docs/architecture.md`), mpcium's from i
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from initiator.core.model import Operation
@@ -32,6 +33,9 @@ EVENTS = "initiator.event"
 REPUBLISH_SOURCE = "initiator.*.*.*.*.*"
 REPUBLISH_DESTINATION = "initiator.out.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(5)}}"
 
+_CLIENT = re.compile(r"[A-Za-z0-9_-]{1,64}")  # the same names that the settings allow
+_OPERATIONS = {operation.value: operation for operation in Operation}
+
 
 @dataclass(frozen=True, slots=True)
 class RequestSubject:
@@ -48,8 +52,9 @@ def request(client: str, operation: Operation) -> str:
 def parse_request(subject: str) -> RequestSubject | None:
     """The client and operation of a request subject, or None where it is not one."""
     match subject.split("."):
-        case ["initiator", "request", client, operation] if client and operation in set(Operation):
-            return RequestSubject(client, Operation(operation))
+        # injection: NATS carries `*`, `>` and odd characters in published subjects, too; none of them is a client
+        case ["initiator", "request", client, operation] if operation in _OPERATIONS and _CLIENT.fullmatch(client):
+            return RequestSubject(client, _OPERATIONS[operation])
         case _:
             return None
 
