@@ -125,8 +125,7 @@ def _bytes_of(text: str, algorithm: Algorithm) -> bytes:
     if not text:
         raise _invalid(algorithm, "expected hex or base64, got nothing")
     if pem := _PEM.search(text):
-        label = pem.group(1).lower()
-        raise _invalid(algorithm, f"expected hex or base64, got PEM ({_PRIVATE if 'private' in label else label})")
+        raise _invalid(algorithm, f"expected hex or base64, got PEM ({_pem_kind(pem)})")
     if match := _HEX.fullmatch(text):
         return bytes.fromhex(match.group(1))
     try:
@@ -135,8 +134,25 @@ def _bytes_of(text: str, algorithm: Algorithm) -> bytes:
         raise _invalid(algorithm, f"expected hex or base64, got {len(text)} characters of neither") from error
 
 
+def _pem_kind(pem: re.Match[str]) -> str:
+    label = pem.group(1).lower()
+    return _PRIVATE if "private" in label else label
+
+
+def _is_go_private_key(raw: bytes) -> bool:
+    """Whether this is an Ed25519 private key as Go holds it: the seed, then the public key."""
+    if len(raw) != 2 * ED25519_BYTES:
+        return False
+    seed, public = raw[:ED25519_BYTES], raw[ED25519_BYTES:]
+    return ed25519.Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw() == public
+
+
 def _describe(der: bytes) -> str:
     """What these bytes are, for somebody who pasted the wrong thing."""
+    if _is_go_private_key(der):
+        return _PRIVATE
+    if pem := _PEM.search(der.decode("latin-1")):
+        return f"PEM ({_pem_kind(pem)}) in base64 or hex"
     raw = _RAW_POINTS.get((len(der), None)) or _RAW_POINTS.get((len(der), der[0] if der else None))
     if raw:
         return raw
@@ -156,7 +172,7 @@ def _describe_public(der: bytes) -> str | None:
         return f"a public key of type {type(key).__name__.strip('_').removesuffix('PublicKey')} ({len(der)} bytes)"
     if key.curve.name != ec.SECP256R1.name:
         return f"a public key on {key.curve.name} ({len(der)} bytes)"
-    if len(der) == P256_BYTES:
+    if len(der) == P256_BYTES and der.startswith(P256_PREFIX):
         return f"a P-256 public key ({len(der)} bytes)"
     if len(der) == P256_BYTES - 32:
         return f"P-256 SubjectPublicKeyInfo with a compressed point ({len(der)} bytes)"

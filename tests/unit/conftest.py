@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# a busy machine is no failure; how long a test may take is pytest's own limit
+settings.register_profile("unit", deadline=None)
+settings.load_profile("unit")
 
 _REACHING = ("connect", "connect_ex", "sendto", "sendmsg")
 _RESOLVING = ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo")
