@@ -22,7 +22,7 @@ from initiator.core.model import Operation
 from initiator.core.signature import Verifier
 from initiator.core.signer import Algorithm, PublicKey
 from initiator.core.spki import fingerprint, parse_public_key
-from initiator.errors import RejectError
+from initiator.errors import HaltError, RejectError
 
 __all__ = ["Algorithm", "Operation", "PublicKey", "Verdict", "parse_public_key", "verify_event"]
 
@@ -79,8 +79,8 @@ def verify_event(
         required_authorizers: who must have signed; None: all of `authorizers`.
 
     Raises:
-        HaltError: `PUBLIC_KEY_INVALID`: one of the keys.
-        ValueError: no such operation, or a required authorizer whose key was not given.
+        HaltError: `PUBLIC_KEY_INVALID`: one of the keys; the field says which.
+        ValueError: no such operation, one authorizer twice, or a required one whose key was not given.
     """
     operation = Operation(operation)
     key = parse_public_key(public_key, algorithm) if isinstance(public_key, str) else public_key
@@ -110,14 +110,23 @@ def verify_event(
 def _authorizers(
     keys: Mapping[str, AuthorizerKey] | None, required: Collection[str] | None
 ) -> tuple[dict[str, Verifier], frozenset[str]]:
-    known = {}
+    known: dict[str, Verifier] = {}
     for name, key in (keys or {}).items():
         # the nodes' config reader lowers the ids of authorizers, and theirs is the comparison that counts
-        known[name.lower()] = Verifier(key if isinstance(key, PublicKey) else parse_public_key(*key))
+        if name.lower() in known:
+            raise ValueError(f"authorizers: {name.lower()} is there twice (upper and lower case are one id)")
+        known[name.lower()] = _authorizer_verifier(name, key)
     wanted = frozenset(known if required is None else required)
     if wanted - known.keys():
         raise ValueError(f"required_authorizers: no key for {', '.join(sorted(wanted - known.keys()))}")
     return known, wanted
+
+
+def _authorizer_verifier(name: str, key: AuthorizerKey) -> Verifier:
+    try:
+        return Verifier(key if isinstance(key, PublicKey) else parse_public_key(*key))
+    except HaltError as error:
+        raise HaltError(error.code, error.reason, field=f"authorizers.{name}", hint=error.hint) from error
 
 
 def _initiator_problem(event: message.ParsedEvent, initiator: Verifier) -> _Problem | None:

@@ -39,7 +39,7 @@ def verify(
     FILE holds the event as the nodes receive it: the JSON of mpcium's keygen, sign or reshare message. Exit code: 0
     valid, 1 invalid, 2 no answer (unusable key or file, or not such an event).
     """
-    keys = dict(_authorizer(text) for text in authorizers)
+    keys = _authorizers(authorizers)
     data = file.read(MAX_EVENT_BYTES + 1)
     if len(data) > MAX_EVENT_BYTES:
         raise click.UsageError(f"expected an event of at most {MAX_EVENT_BYTES} bytes, got more")
@@ -53,6 +53,13 @@ def verify(
     sys.exit(VALID if verdict.valid else INVALID if verdict.readable else UNUSABLE)
 
 
+def _authorizers(texts: tuple[str, ...]) -> dict[str, tuple[str, Algorithm]]:
+    keys = dict(_authorizer(text) for text in texts)
+    if len({name.lower() for name in keys}) != len(texts):
+        raise click.BadParameter("expected each ID once (upper and lower case are one)", param_hint="--authorizer")
+    return keys
+
+
 def _authorizer(text: str) -> tuple[str, tuple[str, Algorithm]]:
     name, _, rest = text.partition("=")
     algorithm, _, key = rest.partition(":")
@@ -62,7 +69,8 @@ def _authorizer(text: str) -> tuple[str, tuple[str, Algorithm]]:
 
 
 def _said(error: InitiatorError) -> str:
-    return f"{error.code}: {error.reason}" + (f"\nhint: {error.hint}" if error.hint else "")
+    about = f"{error.field}: " if error.field else ""
+    return f"{error.code}: {about}{error.reason}" + (f"\nhint: {error.hint}" if error.hint else "")
 
 
 def _print(verdict: Verdict, as_json: bool) -> None:
