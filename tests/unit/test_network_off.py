@@ -64,6 +64,14 @@ def test_an_attempt_that_is_swallowed_fails_all_the_same() -> None:
         sock.connect(NOBODY)
 
 
+def test_no_test_has_to_ask_for_it(request: pytest.FixtureRequest) -> None:
+    assert "network_off" in request.fixturenames
+
+
+def test_code_that_retries_on_trouble_of_the_network_does_not_retry_this() -> None:
+    assert not issubclass(NetworkUsedError, OSError)
+
+
 def test_what_stays_inside_the_kernel_works() -> None:
     left, right = socket.socketpair()
     with left, right:
