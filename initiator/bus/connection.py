@@ -33,6 +33,7 @@ from initiator.log import get_logger
 log = get_logger()
 
 _NO_RESPONDERS = "503"
+_RECONNECT_WAIT_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Connection:
         self._name = name
         self._on_state = on_state or (lambda _connected, _reason: None)
         self._client = Client()
+        self._opening: _Opening | None = None
         self._inbox = self.new_inbox()
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         self._next_token = 0
@@ -80,17 +82,33 @@ class Connection:
         self._leaving = False
 
     async def open(self) -> None:
-        """Connect; raises on the first failure so that the caller may wait and say why.
+        """Connect; tries each server once, so that the caller may wait and say why. May be called again.
 
         Raises:
             RetryError: no server answers.
             HaltError: a credentials file is missing, or the server refuses the login.
         """
+        self._client = client = Client()
+        self._opening = _Opening(len(self._settings.servers))
+        limit_s = (self._settings.connect_timeout_s + _RECONNECT_WAIT_S) * len(self._settings.servers) + 1.0
+        connecting = asyncio.ensure_future(client.connect(**self._options()))
+        failed = asyncio.ensure_future(self._opening.failed.wait())
         try:
-            await self._client.connect(**self._options())
+            # nats-py itself would try for ever, as it shall once the connection was there
+            await asyncio.wait({connecting, failed}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(0 if not connecting.done() else None):
+                await connecting
+            await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
         except (OSError, TimeoutError, nats.errors.Error) as error:
-            raise self._connect_error(error) from error
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+            problem = self._connect_error(self._opening.problem or error)
+            await _abandon(client, connecting)
+            raise problem from error
+        except BaseException:
+            await _abandon(client, connecting)
+            raise
+        finally:
+            failed.cancel()
+        self._opening = None
         self._on_state(True, "")
 
     def _options(self) -> dict[str, Any]:
@@ -101,7 +119,7 @@ class Connection:
             "connect_timeout": settings.connect_timeout_s,
             "ping_interval": settings.ping_interval_s,
             "max_outstanding_pings": 2,
-            "reconnect_time_wait": 0.25,
+            "reconnect_time_wait": _RECONNECT_WAIT_S,
             "max_reconnect_attempts": -1,
             "pending_size": -1,
             "inbox_prefix": "_INBOX_initiator",
@@ -129,7 +147,7 @@ class Connection:
     def _connect_error(self, error: Exception) -> RetryError | HaltError:
         text = f"{type(error).__name__}: {error}".strip(": ")
         where = ", ".join(_without_password(url) for url in self._settings.servers)
-        if "authorization" in text.lower() or "authorization" in self._last_denied.lower():
+        if _is_refusal(error):
             return HaltError(
                 Code.BUS_DENIED, f"{where}: login refused", hint="check user, password or credentials file"
             )
@@ -157,11 +175,14 @@ class Connection:
         return self._client
 
     async def _on_error(self, error: Exception) -> None:
+        if self._opening is not None:
+            self._opening.note(error)
+            return
         self._last_denied = str(error)
         log.warning("bus.error_reported", connection=self._name, reason=_safe_text(error))
 
     async def _on_disconnected(self) -> None:
-        if self._leaving:
+        if self._leaving or self._opening is not None:
             return
         log.warning("bus.connection_lost", connection=self._name)
         self._fail_waiting()
@@ -174,6 +195,8 @@ class Connection:
             listener()
 
     async def _on_closed(self) -> None:
+        if self._opening is not None:
+            return
         self.closed.set()
         if not self._leaving:
             log.error("bus.connection_closed", connection=self._name, reason=self._last_denied)
@@ -260,6 +283,36 @@ class Connection:
         for future in waiting.values():
             if not future.done():
                 future.set_exception(unknown_outcome("connection lost while waiting for an answer"))
+
+
+class _Opening:
+    """What went wrong while the first connection is made; `failed` once every server was tried."""
+
+    def __init__(self, servers: int) -> None:
+        self._left = servers
+        self.problem: Exception | None = None
+        self.failed = asyncio.Event()
+
+    def note(self, error: Exception) -> None:
+        if self.problem is None or _is_refusal(error):
+            self.problem = error
+        self._left -= 1
+        if self._left <= 0:
+            self.failed.set()
+
+
+def _is_refusal(error: Exception) -> bool:
+    return "authorization" in f"{type(error).__name__} {error}".lower()
+
+
+async def _abandon(client: Client, connecting: asyncio.Future[None]) -> None:
+    """End a connection that did not come about."""
+    connecting.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await connecting
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(1):
+            await client.close()
 
 
 def _message(raw: Msg) -> Message:
