@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from initiator.errors import Code, HaltError
 PREFIX = "INITIATOR_"
 _FOREIGN = ("INITIATOR_CONFIG", "INITIATOR_TEST_")
 MAX_FILE_BYTES = 1_048_576
+_HINT = "`initiator config example` shows every key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +85,30 @@ def load_settings(
         _merge(merged, _nest(key, value), sources, "--set", problems, "", secrets_allowed=True)
     settings = _validate(merged, sources, problems)
     if problems or settings is None:
-        raise HaltError(
-            Code.CONFIG_INVALID, "; ".join(problems), field="config", hint="`initiator config example` shows every key"
-        )
+        raise HaltError(Code.CONFIG_INVALID, "; ".join(problems), field="config", hint=_HINT)
     return Loaded(settings, sources)
 
 
 def _read_file(path: str) -> dict[str, Any]:
     try:
         raw = Path(path).read_bytes()
-        if len(raw) > MAX_FILE_BYTES:
-            raise HaltError(Code.CONFIG_INVALID, f"{path}: larger than {MAX_FILE_BYTES} bytes")
-        content = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        content = _parse(raw) if len(raw) <= MAX_FILE_BYTES else f"larger than {MAX_FILE_BYTES} bytes"
     except OSError as error:
-        raise HaltError(Code.CONFIG_INVALID, f"{path}: {error.strerror}", field="config") from error
+        content = str(error.strerror)
+    if isinstance(content, str):
+        raise HaltError(Code.CONFIG_INVALID, f"{path}: {content}", field="config", hint=_HINT)
+    return content
+
+
+def _parse(raw: bytes) -> dict[str, Any] | str:
+    """The map in a YAML file, or what is wrong with it."""
+    try:
+        content = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise HaltError(Code.CONFIG_INVALID, f"{path}: {_yaml_problem(error)}", field="config") from error
+        return _yaml_problem(error)
     if content is None:
         return {}
-    if not isinstance(content, dict):
-        raise HaltError(Code.CONFIG_INVALID, f"{path}: expected a map at the top", field="config")
-    return content
+    return content if isinstance(content, dict) else "expected a map at the top"
 
 
 def _yaml_problem(error: Exception) -> str:
@@ -169,6 +174,9 @@ def fields(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any
     return found
 
 
+_SECTIONS = frozenset(key.rpartition(".")[0] for key in fields()) - {"mpcium.nats", "nats.tls", "mpcium.nats.tls", ""}
+
+
 def _merge(
     into: dict[str, Any],
     more: Mapping[str, Any],
@@ -182,6 +190,8 @@ def _merge(
     """Lay one source over those before it, key by key."""
     for name, value in more.items():
         dotted = f"{prefix}{name}"
+        if value is None and dotted in _SECTIONS:
+            continue  # a section whose keys are all commented out
         if isinstance(value, dict):
             inner = into.setdefault(name, {})
             if isinstance(inner, dict):
@@ -209,15 +219,36 @@ def _validate(merged: dict[str, Any], sources: Mapping[str, str], problems: list
 def _problem(item: Any, sources: Mapping[str, str]) -> str:
     parts = [str(part) for part in item["loc"] if part != "[key]"]
     dotted = ".".join(parts)
-    source = next((text for key, text in sources.items() if key == dotted or key.startswith(f"{dotted}.")), "")
+    source = next((text for key, text in sources.items() if f"{dotted}.".startswith(f"{key}.") or
+                   key.startswith(f"{dotted}.")), "")  # fmt: skip
     where = f" ({source})" if source else ""
     if item["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(dotted, _known_at(parts), n=1, cutoff=0.5)
         return f"{dotted}{where}: no such key" + (f"; did you mean {nearest[0]}?" if nearest else "")
-    message = item["msg"].removeprefix("Value error, ")
+    message = _plain_words(item["msg"])
     value = item.get("input")
     shown = "" if not isinstance(value, (str, int, float, bool)) or _secret(dotted) else f", got {str(value)[:64]!r}"
-    return f"{dotted or 'settings'}{where}: {message[:1].lower()}{message[1:]}{shown}"
+    return f"{dotted or 'settings'}{where}: {message}{shown}"
+
+
+_WORDS = (
+    (r"^(Input|String) should (be|match)", "expected"),
+    (r"^expected pattern ", "expected text that matches "),
+    (r"^(Tuple|List) should have", "expected"),
+    (r" after validation, not \d+$", ""),
+    (r"\btuple\b", "list"),
+    (r"valid dictionary( or instance of \w+)?", "map"),
+    (r"^expected an? valid ", "expected a "),
+    (r"expected a integer", "expected an integer"),
+)
+
+
+def _plain_words(message: str) -> str:
+    """pydantic's message in the words of this house and of YAML."""
+    message = message.removeprefix("Value error, ")
+    for theirs, ours in _WORDS:
+        message = re.sub(theirs, ours, message)
+    return message[:1].lower() + message[1:]
 
 
 def _known_at(parts: list[str]) -> list[str]:

@@ -17,9 +17,9 @@ Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, strict about names."""
+    """Base of all sections: frozen, strict about names and types (`true` is no 1, and "1" is none either)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
 
 
 class TlsSettings(Section):
@@ -42,7 +42,7 @@ class TlsSettings(Section):
 class NatsSettings(Section):
     """One NATS login. The daemon has one in its own account and may have a second in the nodes' account."""
 
-    servers: tuple[str, ...] = Field(("nats://127.0.0.1:4222",), min_length=1, description="server URLs")
+    servers: tuple[str, ...] = Field(("nats://127.0.0.1:4222",), min_length=1, strict=False, description="server URLs")
     user: str | None = Field(None, description="user name")
     password: SecretStr | None = Field(None, description="password; from the environment or password_file only")
     password_file: str | None = Field(None, description="file that holds the password")
@@ -161,7 +161,9 @@ class MpciumSettings(Section):
 
 class ClientSettings(Section):
     weight: int = Field(1, ge=1, le=1000, description="share of turns in a lane")
-    operations: tuple[Operation, ...] = Field(tuple(Operation), description="what this client may ask for")
+    operations: tuple[Annotated[Operation, Field(strict=False)], ...] = Field(
+        tuple(Operation), strict=False, description="what this client may ask for"
+    )
 
 
 class StreamSettings(Section):
