@@ -73,6 +73,7 @@ class Connection:
         self._on_state = on_state or (lambda _connected, _reason: None)
         self._client = Client()
         self._opening: _Opening | None = None
+        self._opened = False
         self._inbox = self.new_inbox()
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         self._next_token = 0
@@ -108,7 +109,7 @@ class Connection:
             raise
         finally:
             failed.cancel()
-        self._opening = None
+        self._opening, self._opened = None, True
         self._on_state(True, "")
 
     def _options(self) -> dict[str, Any]:
@@ -205,7 +206,7 @@ class Connection:
     async def close(self) -> None:
         """Flush what was published and leave."""
         self._leaving = True
-        if not self._client.is_closed:
+        if self._opened and not self._client.is_closed:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._client.flush(), timeout=2)
             await self._client.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 from initiator.bus import streams
 from initiator.bus.jetstream import JetStream
+from initiator.core import subjects
 from initiator.errors import Code, HaltError
 
 
@@ -40,7 +41,11 @@ async def node_stream(js: JetStream, form: Mapping[str, Any], routing: str) -> s
     if found is None:
         return "not there yet; a node or the daemon creates it in mpcium's form"
     streams.check_node_form(dict(form), found["config"], routing)
-    return _describe(found)
+    notes = [f"results are {routing}"] if form["name"] == subjects.NODE_RESULTS_STREAM else []
+    sizes = streams.differences(form, found["config"], ("max_bytes", "max_age"))
+    if sizes:
+        notes.append(f"{'; '.join(sizes)} (mpcium older than v0.3.5? it is not supported)")
+    return "; ".join([_describe(found), *notes])
 
 
 def _describe(found: Mapping[str, Any]) -> str:

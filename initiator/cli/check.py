@@ -13,8 +13,10 @@ from typing import Any
 import click
 
 from initiator.cli import CliContext
-from initiator.config.schema import NatsSettings, Settings
+from initiator.config.schema import LogSettings, NatsSettings, Settings
 from initiator.errors import InitiatorError
+
+PART_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,10 @@ class Finding:
 @click.pass_obj
 def check(context: CliContext, as_json: bool) -> None:
     """Connect to NATS, the nodes' streams and the signer; change nothing. Exit 0 if all is well, 1 if not."""
+    from initiator import log
+
     settings = context.load().settings
+    log.configure(LogSettings(level="error"))  # the report says it all
     findings = asyncio.run(_check_all(settings))
     ok = all(finding.ok for finding in findings)
     if as_json:
@@ -47,7 +52,10 @@ def check(context: CliContext, as_json: bool) -> None:
 
 async def _try(part: str, action: Callable[[], Awaitable[str]]) -> Finding:
     try:
-        return Finding(part, True, await action())
+        async with asyncio.timeout(PART_TIMEOUT_S):
+            return Finding(part, True, await action())
+    except TimeoutError:
+        return Finding(part, False, f"no answer within {PART_TIMEOUT_S:g} s")
     except InitiatorError as error:
         field = f"{error.field}: " if error.field else ""
         return Finding(part, False, f"{error.code} {field}{error.reason}", error.hint)
@@ -78,13 +86,14 @@ async def _nats(settings: Settings) -> list[Finding]:
     from initiator.bus import inspect, streams
 
     routing = settings.mpcium.routing
-    own = [(form["name"], partial(inspect.own_stream, form=form)) for form in streams.own_forms(settings)]
+    own = [(f"stream {form['name']}", partial(inspect.own_stream, form=form)) for form in streams.own_forms(settings)]
     nodes = [
-        (form["name"], partial(inspect.node_stream, form=form, routing=routing)) for form in streams.node_forms(routing)
+        (f"stream {form['name']}", partial(inspect.node_stream, form=form, routing=routing))
+        for form in streams.node_forms(routing)
     ]
     return [
         *await _account("nats", settings.nats, own),
-        *await _account("nodes' nats", settings.mpcium.nats or settings.nats, nodes),
+        *await _account("nats of the nodes", settings.mpcium.nats or settings.nats, nodes),
     ]
 
 

@@ -1,6 +1,6 @@
 """The boto3 client: built once, used from a pool of threads of its own.
 
-Clients are thread-safe; Sessions are not, so one is used here alone. Retries are ours (`signer`), so botocore makes
+Clients are thread-safe; Sessions are not, so each is used here alone. Retries are ours (`signer`), so botocore makes
 one attempt only. Connections are kept alive by TCP, since idle ones vanish silently behind NAT.
 """
 
@@ -9,40 +9,63 @@ from __future__ import annotations
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import NoCredentialsError
 
 from initiator.config.load import read_secret
 from initiator.config.schema import KmsSettings
+from initiator.kms.credentials import SnapshotCredentials
 
 
-def build_client(settings: KmsSettings) -> Any:
-    """A KMS client for these settings; static credentials, or AWS's default chain.
+def build_client(settings: KmsSettings, credentials: SnapshotCredentials) -> Any:
+    """A KMS client for these settings that signs with `credentials` and resolves none itself.
 
     Raises:
         botocore.exceptions.BotoCoreError: no Region, an unknown profile.
+        ValueError: an endpoint URL of another form.
     """
-    config = Config(
+    session = _session(settings)
+    session.register_component("credential_provider", credentials)
+    session.set_default_client_config(_config(settings))
+    return boto3.Session(botocore_session=session, region_name=settings.region).client(
+        "kms", endpoint_url=settings.endpoint_url
+    )
+
+
+def load_credentials(settings: KmsSettings) -> Credentials:
+    """Static credentials, or what AWS's default chain finds: environment, profile, IRSA, Pod Identity, instance role.
+
+    Raises:
+        botocore.exceptions.BotoCoreError: there are none, or their source failed.
+        HaltError: a secret's file cannot be read.
+    """
+    access_key_id = read_secret(settings.access_key_id, settings.access_key_id_file)
+    secret_access_key = read_secret(settings.secret_access_key, settings.secret_access_key_file)
+    if access_key_id and secret_access_key:
+        token = read_secret(settings.session_token, settings.session_token_file)
+        return Credentials(access_key_id, secret_access_key, token, method="settings")
+    session = _session(settings)
+    session.set_default_client_config(_config(settings))  # also for STS, which the chain may ask
+    credentials: Credentials | None = session.get_credentials()
+    if credentials is None:
+        raise NoCredentialsError
+    return credentials
+
+
+def _session(settings: KmsSettings) -> botocore.session.Session:
+    session = botocore.session.Session(profile=settings.profile)
+    if settings.region:
+        session.set_config_variable("region", settings.region)
+    return session
+
+
+def _config(settings: KmsSettings) -> Config:
+    return Config(
         connect_timeout=settings.connect_timeout_s,
         read_timeout=settings.read_timeout_s,
         max_pool_connections=settings.threads,
         retries={"mode": "standard", "total_max_attempts": 1},
         tcp_keepalive=True,
-    )
-    access_key_id, secret_access_key, session_token = _static(settings)
-    session = boto3.Session(
-        aws_access_key_id=access_key_id,
-        aws_secret_access_key=secret_access_key,
-        aws_session_token=session_token,
-        profile_name=settings.profile,
-        region_name=settings.region,
-    )
-    return session.client("kms", endpoint_url=settings.endpoint_url, config=config)
-
-
-def _static(settings: KmsSettings) -> tuple[str | None, str | None, str | None]:
-    """Access key id, secret and session token; all None for AWS's default chain."""
-    return (
-        read_secret(settings.access_key_id, settings.access_key_id_file),
-        read_secret(settings.secret_access_key, settings.secret_access_key_file),
-        read_secret(settings.session_token, settings.session_token_file),
     )

@@ -40,11 +40,8 @@ _UNUSABLE = {
     "InvalidArnException": "the key's ARN is not valid",
     "DryRunOperationException": "KMS took the call for a dry run",
 }
+_CHAIN_HINT = "AWS's default chain: environment, profile, web identity, Pod Identity, instance role"
 EXPIRED_TOKEN_HINT = "the temporary credentials expired and could not be renewed"  # noqa: S105 - a sentence
-
-
-def is_expired_token(error: Exception) -> bool:
-    return isinstance(error, boto.ClientError) and _code(error) in _EXPIRED
 
 
 def _code(error: boto.ClientError) -> str:
@@ -61,14 +58,24 @@ def translate(error: Exception, action: str, key_id: str) -> InitiatorError:
     if isinstance(error, boto.ClientError):
         return _from_service(_code(error), action, key_id, error)
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)):
-        hint = "AWS's default chain found none: environment, profile, web identity, Pod Identity, instance role"
-        return RetryError(Code.KMS_CREDENTIALS, f"{action}: {type(error).__name__}", hint=hint, delay_s=2.0)
+        return RetryError(Code.KMS_CREDENTIALS, f"{action}: {type(error).__name__}", hint=_CHAIN_HINT, delay_s=2.0)
     if isinstance(error, boto.NoRegionError):
         return HaltError(Code.CONFIG_INVALID, "no AWS Region is configured", field="signer.kms.region")
     if isinstance(error, (boto.ParamValidationError, boto.InvalidEndpointConfigurationError, ValueError)):
         return HaltError(Code.CONFIG_INVALID, f"{action}: {type(error).__name__}", field="signer.kms")
     # connection refused, reset, timed out, TLS: the call may have signed, but nothing left the daemon
     return RetryError(Code.KMS_UNAVAILABLE, f"{action}: {type(error).__name__}", delay_s=0.25)
+
+
+def translate_loading(error: Exception) -> InitiatorError:
+    """Our error for credentials that could not be resolved."""
+    if isinstance(error, InitiatorError):
+        return error
+    if isinstance(error, boto.ProfileNotFound):
+        return HaltError(Code.CONFIG_INVALID, "there is no such AWS profile", field="signer.kms.profile")
+    return RetryError(
+        Code.KMS_CREDENTIALS, f"credentials cannot be resolved: {type(error).__name__}", hint=_CHAIN_HINT, delay_s=2.0
+    )
 
 
 def _from_service(code: str, action: str, key_id: str, error: boto.ClientError) -> InitiatorError:

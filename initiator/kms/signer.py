@@ -22,9 +22,13 @@ from initiator.core.signer import PublicKey, Signed, SignerHealth
 from initiator.core.spki import check_pin, p256_from_spki
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 from initiator.kms import errors
-from initiator.kms.client import build_client
+from initiator.kms.client import build_client, load_credentials
+from initiator.kms.credentials import SnapshotCredentials
+from initiator.log import get_logger
 
+log = get_logger()
 MAX_RAW_BYTES = 4096
+ALIAS_CHECK_S = 60.0
 ALGORITHM = "ECDSA_SHA_256"
 
 
@@ -36,15 +40,24 @@ class KmsSigner:
         key_spec_known: false where an emulator left KeySpec out; the SPKI form decided then.
     """
 
-    def __init__(self, settings: KmsSettings, client: Any, pool: ThreadPoolExecutor, described: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        settings: KmsSettings,
+        client: Any,
+        pool: ThreadPoolExecutor,
+        credentials: SnapshotCredentials,
+        described: dict[str, Any],
+    ) -> None:
         self._settings = settings
         self._client = client
         self._pool = pool
+        self._credentials = credentials
         self._public_key = public_key_of(described)
         self._verifier = Verifier(self._public_key)
         self.key_id: str = described["KeyId"]
         self.key_spec_known = "KeySpec" in described
         self._health = SignerHealth(ok=True)
+        self._background = [asyncio.create_task(credentials.keep_fresh()), asyncio.create_task(self._watch_alias())]
 
     @classmethod
     async def connect(cls, settings: KmsSettings, *, pin: PublicKey | None = None) -> KmsSigner:
@@ -60,15 +73,17 @@ class KmsSigner:
         if not settings.key_id:
             raise HaltError(Code.CONFIG_INVALID, "no key is configured", field="signer.kms.key_id")
         pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="kms")
+        credentials = SnapshotCredentials(lambda: load_credentials(settings))
         try:
-            described = await asyncio.get_running_loop().run_in_executor(pool, _describe, settings)
-            client = described.pop("client")
-            signer = cls(settings, client, pool, described)
-            check_pin(signer.public_key, pin)
+            await credentials.renew()
+            loop = asyncio.get_running_loop()
+            client, described = await loop.run_in_executor(pool, _connect, settings, credentials)
+            check_pin(public_key_of(described), pin)
+            return cls(settings, client, pool, credentials, described)
         except BaseException:
             pool.shutdown(wait=False)
+            credentials.close()
             raise
-        return signer
 
     @property
     def public_key(self) -> PublicKey:
@@ -78,6 +93,9 @@ class KmsSigner:
         return self._health
 
     async def close(self) -> None:
+        for task in self._background:
+            task.cancel()
+        self._credentials.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
@@ -85,26 +103,60 @@ class KmsSigner:
         """Sign `message`; see `Signer.sign`. Unavailability and throttling are retried until `deadline`."""
         loop = asyncio.get_running_loop()
         backoff_s = self._settings.retry_base_s
-        refreshed = False
+        renewed = False
         while True:
+            generation = self._credentials.generation
             try:
                 signed = await loop.run_in_executor(self._pool, self._sign_once, message)
             except RetryError as error:
-                self._health = SignerHealth(ok=False, code=error.code, reason=error.reason)
-                if error.code is Code.KMS_CREDENTIALS and refreshed:
-                    raise
-                refreshed = refreshed or error.code is Code.KMS_CREDENTIALS
+                self._unwell(error)
+                if error.code is Code.KMS_CREDENTIALS:
+                    # expired or rotated: with fresh ones at once, and only once
+                    if renewed:
+                        raise
+                    renewed = True
+                    await self._renew(generation)
+                    continue
                 pause_s = random.uniform(0, backoff_s)  # noqa: S311 - full jitter, no secret
                 if deadline is None or loop.time() + pause_s >= deadline:
                     raise
                 await asyncio.sleep(pause_s)
                 backoff_s = min(backoff_s * 2, self._settings.retry_max_s)
             except InitiatorError as error:
-                self._health = SignerHealth(ok=False, code=error.code, reason=error.reason)
+                self._unwell(error)
                 raise
             else:
                 self._health = SignerHealth(ok=True)
                 return signed
+
+    async def _renew(self, generation: int) -> None:
+        try:
+            await self._credentials.renew(generation)
+        except InitiatorError as error:
+            self._unwell(error)
+            raise
+
+    def _unwell(self, error: InitiatorError) -> None:
+        self._health = SignerHealth(ok=False, code=error.code, reason=error.reason)
+
+    async def _watch_alias(self) -> None:
+        """An alias that is moved does not move us (calls name the key itself), but the next start would be refused."""
+        warned = False
+        while True:
+            await asyncio.sleep(ALIAS_CHECK_S)
+            try:
+                described = await asyncio.get_running_loop().run_in_executor(
+                    self._pool, _describe, self._client, self._settings.key_id or ""
+                )
+            except InitiatorError:
+                continue  # signing itself says what is wrong
+            moved = described["PublicKey"] != self._public_key.encoded
+            if moved and not warned:
+                log.error(
+                    "signer.key_id_moved", key_id=self._settings.key_id, pinned=self.key_id,
+                    code=Code.KEY_MISMATCH.value, hint="point the alias back, or rotate the pin and the nodes together",
+                )  # fmt: skip
+            warned = moved
 
     def _sign_once(self, message: bytes) -> Signed:
         """One call, in a thread: asked, checked, verified."""
@@ -141,19 +193,23 @@ class KmsSigner:
         return Signed(signature=signature, request_id=request_id, key_id=self.key_id)
 
 
-def _describe(settings: KmsSettings) -> dict[str, Any]:
-    """GetPublicKey, checked; the client that asked is in it under `client`."""
-    key_id = settings.key_id or ""
+def _connect(settings: KmsSettings, credentials: SnapshotCredentials) -> tuple[Any, dict[str, Any]]:
+    """The client, and what GetPublicKey said."""
     try:
-        client = build_client(settings)
+        client = build_client(settings, credentials)
+    except Exception as error:
+        raise errors.translate(error, "kms:GetPublicKey", settings.key_id or "") from error
+    return client, _describe(client, settings.key_id or "")
+
+
+def _describe(client: Any, key_id: str) -> dict[str, Any]:
+    try:
         described: dict[str, Any] = client.get_public_key(KeyId=key_id)
-    except InitiatorError:
-        raise
     except Exception as error:
         raise errors.translate(error, "kms:GetPublicKey", key_id) from error
     if not isinstance(described.get("PublicKey"), bytes) or not described.get("KeyId"):
         raise RetryError(Code.KMS_PROTOCOL, "kms:GetPublicKey: an answer without a public key")
-    return described | {"client": client}
+    return described
 
 
 def public_key_of(described: dict[str, Any]) -> PublicKey:
