@@ -85,6 +85,8 @@ class NodeGateway:
         found = await streams.info(self._js, subjects.NODE_STREAMS[operation])
         if found is None:
             return True
+        if parse_time(found["created"]) > since:
+            return True  # the stream was lost and made again
         state = found["state"]
         if state["first_seq"] <= 1:
             return False  # nothing was ever dropped

@@ -22,6 +22,9 @@ from initiator.core.result import ErrorClass, NodeResult, classify
 # 30 s at the earliest (three backoffs of 30 s), and only a first delivery proves that no session was begun.
 FIRST_DELIVERY_S = 25.0
 
+# How far the clocks of our replicas and of the nodes' NATS may differ where an answer is put after its question.
+CLOCK_SKEW_S = 2.0
+
 # How long a success may still follow a SESSION_DUPLICATE or KEY_ALREADY_EXISTS of the same id.
 PROVISIONAL_WAIT_S = {Operation.KEYGEN: 45.0, Operation.SIGN: 60.0, Operation.RESHARE: 60.0}
 
@@ -85,12 +88,11 @@ class Verdict(Enum):
     ORPHAN = "orphaned"  # nothing of ours was published under this id
 
 
-def judge_result(last: Event, published_at: float, result: NodeResult, answered_at: float) -> Verdict:
+def judge_result(last: Event, result: NodeResult, answered_at: float) -> Verdict:
     """What to do with a result that belongs to the operation of `last`.
 
     Args:
         last: the operation's last event.
-        published_at: when `last` was stored, Unix seconds.
         answered_at: when the result was stored, Unix seconds.
 
     A success overrides every failure, and only a success may follow a final event.
@@ -107,15 +109,16 @@ def judge_result(last: Event, published_at: float, result: NodeResult, answered_
         return Verdict.IGNORE  # the failure that this attempt was opened for
     if last.state is State.SIGNED:
         return Verdict.LATER
-    return _judge_error(last, published_at, result, answered_at)
+    return _judge_error(last, result, answered_at)
 
 
-def _judge_error(last: Event, published_at: float, result: NodeResult, answered_at: float) -> Verdict:
-    kind = classify(result.operation, result.error_code)
+def _judge_error(last: Event, result: NodeResult, answered_at: float) -> Verdict:
+    kind = classify(result.operation, result.error_code, result.error_reason)
     if kind is ErrorClass.PROVISIONAL:
         return Verdict.IGNORE if "provisional_code" in last.body else Verdict.HOLD
-    if kind is ErrorClass.RETRY_BEFORE_SESSION and last.operation is not Operation.RESHARE:
-        if answered_at < published_at:
+    if kind is ErrorClass.RETRY_BEFORE_SESSION:
+        published_at = float(last.body.get("published_at", 0.0))
+        if last.attempt > 1 and answered_at < published_at - CLOCK_SKEW_S:
             return Verdict.IGNORE  # an answer to an earlier attempt
         if answered_at - published_at < FIRST_DELIVERY_S:
             return Verdict.RETRY

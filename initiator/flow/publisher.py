@@ -64,15 +64,16 @@ class Publisher:
                 settled = await self._look(last, prepared)
                 if settled is not None:
                     return settled
+            asked_at = self._clock.now()
             if await self._gateway.publish(prepared):
-                return await self._published(last)
+                return await self._published(last, asked_at)
             fresh = False
 
     async def _look(self, last: Entry, wanted: NodeMessage) -> Entry | None:
         """What an earlier try of this attempt left behind; None if surely nothing: then it may be published."""
         found = await self._gateway.find(wanted.operation, wanted.operation_id, wanted.attempt)
         if found is not None and found.data == wanted.data:
-            return await self._published(last)
+            return await self._published(last, found.time)
         if found is not None:
             reason = "the nodes' stream holds other bytes than those recorded for this attempt"
             return await self._journal.fail(last, Code.PUBLISH_UNCERTAIN, reason, Outcome.UNKNOWN)
@@ -82,8 +83,9 @@ class Publisher:
             return await self._journal.fail(last, Code.PUBLISH_UNCERTAIN, reason, Outcome.UNKNOWN)
         return None
 
-    async def _published(self, last: Entry) -> Entry:
-        return await self._journal.move(last, State.PUBLISHED, {})
+    async def _published(self, last: Entry, at: float) -> Entry:
+        """Record `published`, with the time at which the nodes could first see it: whoever took over may be late."""
+        return await self._journal.move(last, State.PUBLISHED, {"published_at": at})
 
     async def send_reshare(self, work: Work, last: Entry) -> Entry:
         """Send a reshare event; returns what is recorded then.
@@ -94,6 +96,7 @@ class Publisher:
         if isinstance(prepared, Entry):
             return prepared
         publishing = await self._journal.move(last, State.PUBLISHING, {})
+        asked_at = self._clock.now()
         try:
             await self._gateway.send_reshare(prepared)
         except NoRespondersError as error:
@@ -106,7 +109,7 @@ class Publisher:
                 "request.publication_unsure", op=work.operation.value, id=work.operation_id, code=error.code.value
             )
             return publishing
-        return await self._published(publishing)
+        return await self._published(publishing, asked_at)
 
     async def _try_again_later(self, publishing: Entry, error: NoRespondersError) -> Entry:
         """Nobody got it, by the server's own word: open the next attempt."""

@@ -18,7 +18,7 @@ from initiator.core.lifecycle import Verdict, judge_result
 from initiator.core.model import Operation
 from initiator.core.result import NodeResult, parse_result, result_body
 from initiator.core.wallet import Status
-from initiator.errors import Code, InitiatorError, RejectError
+from initiator.errors import Code, InitiatorError, RejectError, RetryError
 from initiator.flow.clock import Clock
 from initiator.flow.held import ACK, PROGRESS
 from initiator.flow.journal import Journal
@@ -108,11 +108,13 @@ class Results:
             return
         for _ in range(LATER_TRIES):
             last = await self._correlate(operation, delivery, result)
-            verdict = judge_result(last.event, last.stored_at, result, delivery.stored_at) if last else Verdict.ORPHAN
+            verdict = judge_result(last.event, result, delivery.stored_at) if last else Verdict.ORPHAN
             if verdict is not Verdict.LATER:
-                break
+                await self._apply(verdict, operation, delivery, result, last)
+                return
             await self._clock.sleep(LATER_S)
-        await self._apply(verdict, operation, delivery, result, last)
+        # whoever published is gone: another replica finds the message at the nodes and records it; until then we wait
+        raise RetryError(Code.RECORD_BUSY, "the publication that this result answers is not recorded yet")
 
     async def _correlate(self, operation: Operation, delivery: Delivery, result: NodeResult) -> Entry | None:
         """The record of the operation that a result answers."""
@@ -160,7 +162,7 @@ class Results:
             await self._retry(result, last)
         elif verdict is Verdict.HOLD:
             await self._note_provisional(result, last)
-        elif verdict in (Verdict.CONTRADICTION, Verdict.LATER):
+        elif verdict is Verdict.CONTRADICTION:
             log.warning("result.contradicted", op=operation.value, id=last.event.operation_id,
                         state=last.event.state.value, node_code=result.error_code)  # fmt: skip
         if last is not None and last.event.final:
