@@ -43,15 +43,21 @@ from initiator.slots import Slots
 
 log = get_logger()
 T = TypeVar("T")
+SignerSource = Callable[[Settings], Awaitable[Signer]]
 START_RETRY_MAX_S = 10.0
 SIGNER_WATCH_S = 5.0
 
 
 class App:
-    """One daemon."""
+    """One daemon.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        connect: makes the signer; the start repeats it for as long as it takes.
+    """
+
+    def __init__(self, settings: Settings, connect: SignerSource | None = None) -> None:
         self.settings = settings
+        self._connect = connect or connect_signer
         self.health = Health(("nats", "nodes", "streams", "signer", "worker"))
         self.metrics = Metrics()
         self._stop = asyncio.Event()
@@ -108,9 +114,13 @@ class App:
             loop.add_signal_handler(number, self._on_signal, number.name)
 
     def _on_signal(self, name: str) -> None:
+        log.info("daemon.stop_requested", signal=name)
+        self.stop()
+
+    def stop(self) -> None:
+        """Drain and end; said again: abort at once."""
         if self._stop.is_set():
             self._abort.set()
-        log.info("daemon.stop_requested", signal=name)
         self._stop.set()
 
     async def _serve(self) -> int:
@@ -161,7 +171,7 @@ class App:
     # --- parts
 
     async def _connect_signer(self) -> Signer:
-        signer = await connect_signer(self.settings)
+        signer = await self._connect(self.settings)
         log.info("signer.ready", algorithm=signer.public_key.algorithm, fingerprint=fingerprint(signer.public_key))
         return signer
 

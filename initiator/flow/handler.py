@@ -235,14 +235,13 @@ class Handler:
         """Build, sign, verify (the signer returns only what verifies) and record the exact bytes."""
         raw = message.signed_bytes(work.request)
         signed: Signed | None = None
-        problem: InitiatorError | None = None
         if not expired(last, self._clock.now()):
             try:
                 signed = await self._ask_signer(raw, last)
             except (RetryError, HaltError) as error:
-                problem = error
+                work.problem = error
         # past the deadline nothing is recorded, so that outcome `none` is true: this signature never leaves us
-        late = expired(last, self._clock.now())
+        late, problem = expired(last, self._clock.now()), work.problem
         if late:
             code = problem.code if problem else Code.DEADLINE_EXCEEDED
             reason = f"{late}: {problem.reason}" if problem else late
