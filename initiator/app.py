@@ -46,6 +46,7 @@ T = TypeVar("T")
 SignerSource = Callable[[Settings], Awaitable[Signer]]
 START_RETRY_MAX_S = 10.0
 SIGNER_WATCH_S = 5.0
+ABORT_WAIT_S = 0.5
 
 
 class App:
@@ -104,9 +105,13 @@ class App:
         finally:
             for task in (serving, aborted):
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
+            await asyncio.wait({serving, aborted}, timeout=ABORT_WAIT_S)
             await self.http.close()
+
+    @property
+    def aborted(self) -> bool:
+        """Told to stop twice."""
+        return self._abort.is_set()
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 
@@ -20,8 +21,14 @@ def run(context: CliContext) -> None:
 
     settings = context.load().settings
     log.configure(settings.log)
+    app = App(settings)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        sys.exit(runner.run(App(settings).run()))
+        code = runner.run(app.run())
+        if app.aborted:
+            # at once: no waiting for threads that ask KMS; the record says how far each request got
+            sys.stderr.flush()
+            os._exit(code)
+        sys.exit(code)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -184,9 +184,13 @@ class Stack:
                         started.set()
                     self.on_node_event(event)
 
-    async def start_daemon(self) -> None:
-        """Start the daemon as a process of its own and wait until it is ready."""
-        command = [sys.executable, "-m", "initiator", "--config", str(self.config_path), "run"]
+    async def start_daemon(self, *options: str) -> None:
+        """Start the daemon as a process of its own, wait until it is ready, and make it `daemon`.
+
+        Args:
+            options: further options of the command line; a second daemon beside the first needs a port of its own.
+        """
+        command = [sys.executable, "-m", "initiator", "--config", str(self.config_path), *options, "run"]
         with (self.folder / "initiator.log").open("ab") as output:
             self.daemon = await asyncio.create_subprocess_exec(
                 *command,
@@ -196,12 +200,13 @@ class Stack:
                 env=self.environment,
                 start_new_session=True,
             )
-        await self._until_ready(self.daemon)
+        port = next((option.partition("=")[2] for option in options if option.startswith("http.port=")), self.http_port)
+        await self._until_ready(self.daemon, f"http://127.0.0.1:{port}/readyz")
 
-    async def _until_ready(self, child: Process) -> None:
+    async def _until_ready(self, child: Process, url: str) -> None:
         async with asyncio.timeout(servers.START_TIMEOUT_S):
             while child.returncode is None:
-                if await asyncio.to_thread(servers.is_ready, f"http://127.0.0.1:{self.http_port}/readyz"):
+                if await asyncio.to_thread(servers.is_ready, url):
                     return
                 await asyncio.sleep(0.05)
         raise HaltError(Code.CONFIG_INVALID, f"the daemon ended at once:\n{self.daemon_log()[-2000:]}")

@@ -11,7 +11,7 @@ import pytest
 
 from initiator.dev import accounts
 from initiator.dev.requester import Requester
-from initiator.dev.servers import NatsHost
+from initiator.dev.servers import NatsHost, free_port
 from initiator.dev.stack import Stack, StackOptions
 from tests.support.nats_container import NatsContainer
 
@@ -77,12 +77,36 @@ async def test_kill_9_in_the_middle_of_200_requests_loses_none_and_repeats_none(
 
 async def test_a_second_signal_aborts_at_once(stack: Stack, alice: Requester) -> None:
     await submit_all(alice)
-    assert stack.daemon is not None
-    stack.daemon.send_signal(signal.SIGTERM)
-    await asyncio.sleep(0.1)
-    stack.daemon.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(3):
-        assert await stack.daemon.wait() in (0, 1)
+    daemon = stack.daemon
+    assert daemon is not None
+    daemon.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(5):
+        while "daemon.stop_requested" not in stack.daemon_log():
+            await asyncio.sleep(0.01)
+    daemon.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(2):
+        assert await daemon.wait() == 1
+    assert "daemon.aborted" in stack.daemon_log()
+    await stack.start_daemon()
+    await completed(alice, REQUESTS)
+    await assert_nothing_lost_or_twice(stack, alice)
+
+
+async def test_a_frozen_replica_that_awakes_publishes_nothing_again(stack: Stack, alice: Requester) -> None:
+    await submit_all(alice)
+    await completed(alice, 20)
+    frozen = stack.daemon
+    assert frozen is not None
+    frozen.send_signal(signal.SIGSTOP)
+    try:
+        await stack.start_daemon("--set", f"http.port={free_port()}")
+        await completed(alice, REQUESTS)
+    finally:
+        frozen.send_signal(signal.SIGCONT)
+    await asyncio.sleep(1)  # time for it to do what it must not
+    frozen.send_signal(signal.SIGTERM)
+    assert await frozen.wait() == 0
+    await assert_nothing_lost_or_twice(stack, alice)
 
 
 async def test_kill_9_of_nats_in_the_middle_of_200_requests_loses_none_and_repeats_none(
