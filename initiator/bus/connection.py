@@ -331,6 +331,9 @@ def _translate(subject: str) -> Iterator[None]:
         yield
     except nats.errors.MaxPayloadError as error:
         raise HaltError(Code.TOO_LARGE, f"{subject}: larger than the server's max_payload") from error
+    except nats.errors.OutboundBufferLimitError as error:
+        # `pending_size` lets nothing be buffered while the connection is away
+        raise RetryError(Code.BUS_UNAVAILABLE, f"{subject}: not connected", delay_s=0.5) from error
     except (nats.errors.Error, OSError) as error:
         raise RetryError(Code.BUS_UNAVAILABLE, f"{subject}: {type(error).__name__}", delay_s=0.5) from error
 
