@@ -6,6 +6,7 @@ Sources: the errors modelled for Sign and GetPublicKey in the KMS API reference,
 from __future__ import annotations
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 
@@ -59,12 +60,24 @@ def translate(error: Exception, action: str, key_id: str) -> InitiatorError:
         return _from_service(_code(error), action, key_id, error)
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)):
         return RetryError(Code.KMS_CREDENTIALS, f"{action}: {type(error).__name__}", hint=_CHAIN_HINT, delay_s=2.0)
-    if isinstance(error, boto.NoRegionError):
-        return HaltError(Code.CONFIG_INVALID, "no AWS Region is configured", field="signer.kms.region")
-    if isinstance(error, (boto.ParamValidationError, boto.InvalidEndpointConfigurationError, ValueError)):
-        return HaltError(Code.CONFIG_INVALID, f"{action}: {type(error).__name__}", field="signer.kms")
+    if isinstance(error, boto.ParamValidationError):
+        return HaltError(Code.CONFIG_INVALID, f"{action}: {type(error).__name__}", field="signer.kms.key_id")
+    if isinstance(error, (ResponseParserError, TypeError, ValueError, KeyError)):
+        # botocore trips over answers of another form; nothing left the daemon, so asking again is safe
+        return RetryError(Code.KMS_PROTOCOL, f"{action}: an answer that cannot be read ({type(error).__name__})")
     # connection refused, reset, timed out, TLS: the call may have signed, but nothing left the daemon
     return RetryError(Code.KMS_UNAVAILABLE, f"{action}: {type(error).__name__}", delay_s=0.25)
+
+
+def translate_building(error: Exception) -> InitiatorError:
+    """Our error for a client that could not be made of the settings."""
+    if isinstance(error, boto.NoRegionError):
+        return HaltError(Code.CONFIG_INVALID, "no AWS Region is configured", field="signer.kms.region")
+    if isinstance(error, boto.ProfileNotFound):
+        return HaltError(Code.CONFIG_INVALID, "there is no such AWS profile", field="signer.kms.profile")
+    if isinstance(error, ValueError):
+        return HaltError(Code.CONFIG_INVALID, "expected a URL with its scheme", field="signer.kms.endpoint_url")
+    return HaltError(Code.CONFIG_INVALID, f"no client can be made: {type(error).__name__}", field="signer.kms")
 
 
 def translate_loading(error: Exception) -> InitiatorError:
@@ -72,7 +85,7 @@ def translate_loading(error: Exception) -> InitiatorError:
     if isinstance(error, InitiatorError):
         return error
     if isinstance(error, boto.ProfileNotFound):
-        return HaltError(Code.CONFIG_INVALID, "there is no such AWS profile", field="signer.kms.profile")
+        return translate_building(error)
     return RetryError(
         Code.KMS_CREDENTIALS, f"credentials cannot be resolved: {type(error).__name__}", hint=_CHAIN_HINT, delay_s=2.0
     )

@@ -198,7 +198,7 @@ def _connect(settings: KmsSettings, credentials: SnapshotCredentials) -> tuple[A
     try:
         client = build_client(settings, credentials)
     except Exception as error:
-        raise errors.translate(error, "kms:GetPublicKey", settings.key_id or "") from error
+        raise errors.translate_building(error) from error
     return client, _describe(client, settings.key_id or "")
 
 

@@ -1,0 +1,161 @@
+"""Credentials: renewed in the background, used until they truly expire, and refused ones renewed once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from initiator.errors import Code, RetryError
+from initiator.kms import KmsSigner, credentials
+from tests.contract.test_signer import kms_settings
+from tests.support.kms_stub import Error, Key, KmsStub, kms_stub
+
+STATIC: dict[str, object] = {"access_key_id": None, "secret_access_key": None}
+
+
+@pytest.fixture
+def stub() -> Iterator[KmsStub]:
+    with kms_stub() as running:
+        yield running
+
+
+@pytest.fixture
+def key(stub: KmsStub) -> Key:
+    return stub.add()
+
+
+class Source:
+    """A credential process, as AWS's profiles know it: each run gives other keys, from a file that a test writes."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._answer = folder / "answer.json"
+        self.runs = folder / "runs"
+        script = folder / "source"
+        script.write_text(
+            f"#!{sys.executable}\nimport pathlib, sys\nruns = pathlib.Path({str(self.runs)!r})\n"
+            f"runs.write_text((runs.read_text() if runs.exists() else '') + 'x')\n"
+            f"sys.stdout.write(pathlib.Path({str(self._answer)!r}).read_text())\n"
+        )
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+        config = folder / "config"
+        config.write_text(f"[default]\ncredential_process = {script}\n")
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "none"))
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    def gives(self, access_key: str, lasts_s: float) -> None:
+        until = (datetime.now(UTC) + timedelta(seconds=lasts_s)).isoformat()
+        self._answer.write_text(
+            json.dumps({"Version": 1, "AccessKeyId": access_key, "SecretAccessKey": "s", "Expiration": until})
+        )
+
+    def fails(self) -> None:
+        self._answer.unlink()
+
+    @property
+    def count(self) -> int:
+        return len(self.runs.read_text()) if self.runs.exists() else 0
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    return Source(tmp_path, monkeypatch)
+
+
+@asynccontextmanager
+async def connected(stub: KmsStub, key: Key) -> AsyncIterator[KmsSigner]:
+    signer = await KmsSigner.connect(kms_settings(stub.url, key.arn, retry_base_s=0.01, **STATIC))
+    try:
+        yield signer
+    finally:
+        await signer.close()
+
+
+async def test_credentials_are_renewed_before_they_expire_and_nobody_waits(
+    stub: KmsStub, key: Key, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "CHECK_INTERVAL_S", 0.05)
+    monkeypatch.setattr(credentials.SnapshotCredentials.keep_fresh, "__defaults__", (0.05,))
+    source.gives("FIRST", lasts_s=300)  # inside the ten minutes before the expiry
+    async with connected(stub, key) as signer:
+        source.gives("SECOND", lasts_s=3600)
+        async with asyncio.timeout(10):
+            while stub.access_keys[-1] != "SECOND":
+                await signer.sign(b"m")
+                await asyncio.sleep(0.02)
+        renewals = source.count
+        await asyncio.sleep(0.3)
+        assert source.count == renewals  # they last: nobody renews them again
+
+
+async def test_a_renewal_that_fails_leaves_what_still_holds(
+    stub: KmsStub, key: Key, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials.SnapshotCredentials.keep_fresh, "__defaults__", (0.05,))
+    monkeypatch.setattr(credentials, "RETRY_AFTER_S", 0.1)
+    source.gives("FIRST", lasts_s=300)
+    async with connected(stub, key) as signer:
+        source.fails()
+        before = source.count
+        async with asyncio.timeout(10):
+            while source.count < before + 2:
+                await asyncio.sleep(0.02)
+        await signer.sign(b"m")
+        assert stub.access_keys[-1] == "FIRST"
+        assert signer.health().ok
+
+
+async def test_an_expired_token_is_renewed_once_for_all_who_wait(stub: KmsStub, key: Key, source: Source) -> None:
+    source.gives("FIRST", lasts_s=3600)
+    async with connected(stub, key) as signer:
+        before = source.count
+        source.gives("SECOND", lasts_s=3600)
+        stub.script.extend([Error("ExpiredTokenException")] * 4)
+        await asyncio.gather(*(signer.sign(b"m") for _ in range(4)))
+        assert source.count - before <= 2
+        assert stub.access_keys[-1] == "SECOND"
+
+
+async def test_credentials_that_are_refused_again_are_told(stub: KmsStub, key: Key, source: Source) -> None:
+    source.gives("FIRST", lasts_s=3600)
+    async with connected(stub, key) as signer:
+        stub.script.extend([Error("ExpiredTokenException")] * 2)
+        with pytest.raises(RetryError) as error:
+            await signer.sign(b"m", deadline=asyncio.get_running_loop().time() + 10)
+        assert error.value.code is Code.KMS_CREDENTIALS
+        assert signer.health().code is Code.KMS_CREDENTIALS
+        await signer.sign(b"m")
+        assert signer.health().ok
+
+
+async def test_a_clock_that_is_off_is_named_with_awss_own_time(stub: KmsStub, key: Key, source: Source) -> None:
+    source.gives("FIRST", lasts_s=3600)
+    async with connected(stub, key) as signer:
+        fault = Error("InvalidSignatureException", 403, "Signature expired: now is later", clock_s=86_400 * 2)
+        stub.script.extend([fault] * 2)
+        with pytest.raises(RetryError) as error:
+            await signer.sign(b"m")
+        assert error.value.code is Code.KMS_CREDENTIALS
+        tomorrow = datetime.now(UTC) + timedelta(days=2)
+        assert f"{tomorrow:%d %b %Y}" in (error.value.hint or "")
+
+
+async def test_without_any_credentials_the_start_says_where_they_were_looked_for(
+    stub: KmsStub, key: Key, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(RetryError) as error:
+        await KmsSigner.connect(kms_settings(stub.url, key.arn, **STATIC))
+    assert error.value.code is Code.KMS_CREDENTIALS
+    assert "environment, profile, web identity" in (error.value.hint or "")
