@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("kms", ["moto", "local"])
+@pytest.mark.parametrize("kms", ["moto", "local", pytest.param("localstack", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("nodes", ["scoped", "unscoped"])
 def test_the_main_job_is_shown_and_every_check_holds(kms: str, nodes: str) -> None:
     command = [sys.executable, "-m", "initiator", "dev", "--once", "--kms", kms, "--nodes", nodes]

@@ -1,0 +1,61 @@
+"""What the documentation tells a reader to type does what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from initiator.dev.stack import Stack
+
+ROOT = Path(__file__).parents[2]
+
+
+def shell(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("INITIATOR_")} | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+
+
+def login(stack: Stack) -> dict[str, str]:
+    return {"NATS_URL": stack.nats_url, "ALICE_USER": "alice", "ALICE_PASSWORD": stack.password("alice")}
+
+
+async def test_the_first_signature_of_the_readme(stack: Stack) -> None:
+    script = str(ROOT / "docs" / "examples" / "first_signature.py")
+    shown = await asyncio.to_thread(shell, sys.executable, script, **login(stack))
+    assert shown.returncode == 0, shown.stderr
+    assert re.fullmatch(
+        r"keygen w_\w{6}: accepted published completed \n  ed25519 public key [0-9a-f]{64}\n"
+        r"sign tx_\w{6}: accepted published completed \n  signature [0-9a-f]{128}\n",
+        shown.stdout,
+    ), shown.stdout
+
+
+def test_every_file_that_the_documentation_points_at_is_there() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_shipped_accounts_are_a_configuration_that_nats_server_takes(tmp_path: Path) -> None:
+    accounts = ROOT / "deploy" / "nats" / "accounts.conf"
+    names = set(re.findall(r"\$([A-Z_]+PASSWORD)", accounts.read_text()))
+    config = tmp_path / "nats.conf"
+    config.write_text(f'listen: "127.0.0.1:-1"\njetstream {{ store_dir: "{tmp_path}" }}\ninclude {accounts.name}\n')
+    (tmp_path / accounts.name).write_text(accounts.read_text())
+    binary = str(Path(sys.executable).parent / "nats-server")
+    checked = shell(binary, "-t", "-c", str(config), **{name: "x" for name in names})
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_the_shipped_accounts_are_those_that_the_tests_run_with() -> None:
+    """One list of what the daemon may do at the nodes: in `initiator dev`, in these tests and in production."""
+    from initiator.dev import accounts
+
+    shipped = (ROOT / "deploy" / "nats" / "accounts.conf").read_text()
+    granted = re.search(r"publish: \[(.*?)\]", shipped, re.DOTALL)
+    assert granted is not None
+    assert set(re.findall(r'"([^"]+)"', granted.group(1))) == set(accounts._DAEMON_AT_NODES_PUBLISH)
