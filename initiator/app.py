@@ -23,7 +23,9 @@ from initiator.core.model import Operation
 from initiator.core.signer import Signer
 from initiator.core.spki import check_pin, fingerprint, parse_public_key
 from initiator.errors import Code, HaltError, RetryError
+from initiator.flow.answering import Answering
 from initiator.flow.board import Board
+from initiator.flow.cancelling import CancelService
 from initiator.flow.clock import SystemClock
 from initiator.flow.handler import Handler
 from initiator.flow.held import HeldRequests
@@ -242,7 +244,10 @@ class App:
             results=results,
             metrics=self.metrics,
         )
-        await self._listen(board, QueryService(self._connection, record, settings.query))
+        answering = Answering(self._connection, settings.query.concurrency)
+        await self._listen(board)
+        await QueryService(answering, record, settings.query.page_size).start()
+        await CancelService(answering, record, journal).start()
         await self._until_stopped(worker, signer)
 
     def _lanes(self, js: JetStream) -> dict[Operation, Lane]:
@@ -258,7 +263,7 @@ class App:
 
         return {operation: lane(operation) for operation in Operation}
 
-    async def _listen(self, board: Board, queries: QueryService) -> None:
+    async def _listen(self, board: Board) -> None:
         async def on_event(message: Message) -> None:
             _, _, _client, operation, operation_id, _state = message.subject.split(".")
             board.poke(Operation(operation), operation_id)
@@ -267,7 +272,6 @@ class App:
         for state in ("completed", "failed", "retrying"):
             await self._connection.subscribe(f"initiator.out.*.*.*.{state}", on_event)
         self._connection.on_return(board.poke_all)
-        await queries.start()
 
     async def _until_stopped(self, worker: Worker, signer: Signer) -> None:
         watchers = [

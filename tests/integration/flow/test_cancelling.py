@@ -1,0 +1,67 @@
+"""Cancelling wins before complete bytes are recorded, and never after."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+import pytest
+
+from tests.support.harness import Bench, ScriptedSigner, daemon, settings_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def cancel(bench: Bench, body: Any, client: str = "alice") -> dict[str, Any]:
+    answer = await bench.nc.request(f"initiator.cancel.{client}", json.dumps(body).encode(), timeout=5)
+    found: dict[str, Any] = json.loads(answer.data)
+    return found
+
+
+async def test_before_the_signature_is_recorded_it_wins_and_nothing_is_published(server: Bench) -> None:
+    signer, wallet = ScriptedSigner(0.5), f"w{secrets.token_hex(4)}"
+    async with daemon(settings_for(server.url), signer):
+        before = await server.published("keygen")
+        await server.submit("keygen", {"wallet_id": wallet})
+        await server.until("keygen", wallet, "accepted")
+        answer = await cancel(server, {"op": "keygen", "id": wallet})
+        assert answer["cancelled"] is True
+        assert (answer["event"]["code"], answer["event"]["outcome"]) == ("CANCELLED", "none")
+        again = await cancel(server, {"op": "keygen", "id": wallet})
+        assert again["event"] == answer["event"]
+        assert await server.all_acked()
+        assert server.states("keygen", wallet) == ["accepted", "failed"]
+        assert await server.published("keygen") == before
+    assert signer.calls == 1  # it was being asked already; what it said went nowhere
+
+
+async def test_after_that_it_is_too_late_and_changes_nothing(server: Bench) -> None:
+    wallet = f"w{secrets.token_hex(4)}"
+    async with daemon(settings_for(server.url)):
+        await server.submit("keygen", {"wallet_id": wallet})
+        await server.until("keygen", wallet, "published")
+        assert (await cancel(server, {"op": "keygen", "id": wallet}))["error"]["code"] == "TOO_LATE"
+        await server.answer("keygen", wallet, server.keygen_success(wallet))
+        await server.until("keygen", wallet, "completed")
+        assert (await cancel(server, {"op": "keygen", "id": wallet}))["error"]["code"] == "TOO_LATE"
+
+
+@pytest.mark.parametrize("client", ["alice", "bob"])
+async def test_what_is_not_ones_own_is_not_found(server: Bench, client: str) -> None:
+    wallet = f"w{secrets.token_hex(4)}"
+    async with daemon(settings_for(server.url), ScriptedSigner(0.3)):
+        owner = "alice" if client == "bob" else "bob"
+        await server.submit("keygen", {"wallet_id": wallet}, client=owner)
+        await server.until("keygen", wallet, "accepted")
+        error = (await cancel(server, {"op": "keygen", "id": wallet}, client))["error"]
+        assert (error["code"], error["field"]) == ("NOT_FOUND", "id")
+        await server.until("keygen", wallet, "published")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"), [({}, "op"), ({"op": "keygen"}, "id"), ({"op": "keygen", "id": "*"}, "id"), ([], "payload")]
+)
+async def test_a_bad_cancellation_is_told_its_field(server: Bench, body: Any, field: str) -> None:
+    async with daemon(settings_for(server.url)):
+        assert (await cancel(server, body))["error"]["field"] == field
