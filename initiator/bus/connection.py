@@ -164,7 +164,8 @@ class Connection:
         """The server that we are connected to, for people."""
         version = self._client.connected_server_version
         url = self._client.connected_url
-        return f"{url.netloc.rpartition('@')[2] if url else '?'}, nats-server {version}"
+        host = url.netloc.rpartition("@")[2] if url else "?"
+        return f"{host}, nats-server {version.major}.{version.minor}.{version.patch}"
 
     @property
     def max_payload_bytes(self) -> int:

@@ -161,7 +161,8 @@ class Pull:
 
     async def _on_message(self, message: Message) -> None:
         self._last_heard = asyncio.get_running_loop().time()
-        if message.status is None:
+        # header injection: a sender's own `Status` header makes no status; a delivery has an ack subject, a status none
+        if message.reply.startswith("$JS.ACK."):
             # A message of an earlier, given-up request is as good as any: it is delivered, so it is taken.
             self._asked = max(0, self._asked - 1)
             self._on_delivery(parse_delivery(message))

@@ -66,6 +66,8 @@ def requests_form(settings: Settings, kept_subjects: Iterable[str] = ()) -> Form
         max_msg_size=streams.max_request_bytes,
         max_msgs_per_subject=streams.max_queued_per_client,
         discard_new_per_subject=True,
+        # one client's Nats-Msg-Id would swallow another's request; requests are joined by what they ask, not by that
+        duplicate_window=NANOSECOND // 10,
     )
 
 

@@ -9,6 +9,8 @@ import click
 
 from initiator.cli import CliContext
 
+WIDTH = 72
+
 
 @click.group()
 def config() -> None:
@@ -27,7 +29,7 @@ def show(context: CliContext, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({key: {"value": value, "source": source} for key, value, source in rows}, indent=2))
         return
-    width = max(len(f"{key}: {_text(value)}") for key, value, _ in rows)
+    width = min(WIDTH, max(len(f"{key}: {_text(value)}") for key, value, _ in rows))
     for key, value, source in rows:
         click.echo(f"{f'{key}: {_text(value)}':<{width}}  # {source}")
 

@@ -47,10 +47,11 @@ async def _dev(
 
 def environment_of(stack: Stack) -> dict[str, str]:
     """What a client needs, as variables of a shell."""
-    found = {"NATS_URL": stack.nats_url, "INITIATOR_DEV_HEALTH": f"http://127.0.0.1:{stack.http_port}/readyz?verbose"}
+    found = {"NATS_URL": stack.nats_url, "HEALTH_URL": f"http://127.0.0.1:{stack.http_port}/readyz?verbose"}
     for client in stack.options.clients:
         found[f"{client.upper()}_USER"] = client
         found[f"{client.upper()}_PASSWORD"] = stack.password(client)
+    found["INITIATOR_CONFIG"] = str(stack.config_path)
     if stack.public_key is not None:
         found["EVENT_INITIATOR_PUBKEY"] = stack.public_key.hex
     return found

@@ -75,10 +75,8 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The daemon's environment; emulators take any credentials."""
-        dummies = {"AWS_ACCESS_KEY_ID": "dev", "AWS_SECRET_ACCESS_KEY": "dev", "AWS_EC2_METADATA_DISABLED": "true"}
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("INITIATOR_", "AWS_"))}
-        return inherited | dummies
+        """The daemon's environment: nothing of the caller's own settings and credentials."""
+        return {name: value for name, value in os.environ.items() if not name.startswith(("INITIATOR_", "AWS_"))}
 
     def password(self, user: str) -> str:
         return self.logins.passwords[user]
@@ -103,7 +101,9 @@ class Stack:
             start = servers.moto_server if self.options.kms == "moto" else _localstack()
             self.kms_url = url = await exits.enter_async_context(start(self.folder))
             arn = await asyncio.to_thread(servers.create_kms_key, url, REGION)
-            signer = {"type": "kms", "kms": {"region": REGION, "key_id": arn, "endpoint_url": url}}
+            # emulators take any credentials; from files, so that the settings serve every command as they are
+            static = {f"{name}_file": self._file(name, "dev") for name in ("access_key_id", "secret_access_key")}
+            signer = {"type": "kms", "kms": {"region": REGION, "key_id": arn, "endpoint_url": url, **static}}
         self._write_config(signer, pin=None)
         self.public_key = await self._read_public_key()
         self._write_config(signer, pin=self.public_key.hex)
@@ -118,9 +118,12 @@ class Stack:
         return path
 
     def _secret_file(self, user: str) -> str:
-        path = self.folder / f"{user}.password"
+        return self._file(f"{user}.password", self.password(user))
+
+    def _file(self, name: str, content: str) -> str:
+        path = self.folder / name
         path.touch(mode=0o600)
-        path.write_text(self.password(user))
+        path.write_text(content)
         return str(path)
 
     def _login(self, user: str) -> dict[str, Any]:

@@ -123,6 +123,25 @@ async def test_what_is_too_large_is_refused_at_the_door_and_the_connection_survi
     assert (await alice.wait_for("keygen", "w1")).state == "completed"
 
 
+async def test_headers_of_the_senders_own_steer_nothing(alice: Requester) -> None:
+    """A `Status` header looks like the server's word to a client library; the others are JetStream's own."""
+    for number, headers in enumerate(
+        [{"Status": "503"}, {"Status": "408"}, {"Status": "100"}, {"ClientID": "mallory"}]
+    ):
+        sequence = await alice.submit_raw("keygen", msgpack.packb({"wallet_id": f"w{number}"}), headers)
+        assert sequence
+        assert (await alice.wait_for("keygen", f"w{number}")).state == "completed"
+
+
+async def test_one_clients_message_id_swallows_no_other_clients_request(alice: Requester, bob: Requester) -> None:
+    headers = {"Nats-Msg-Id": "the same"}
+    await alice.submit_raw("keygen", msgpack.packb({"wallet_id": "w_alice"}), headers)
+    await asyncio.sleep(0.15)
+    await bob.submit_raw("keygen", msgpack.packb({"wallet_id": "w_bob"}), headers)
+    assert (await alice.wait_for("keygen", "w_alice")).state == "completed"
+    assert (await bob.wait_for("keygen", "w_bob")).state == "completed"
+
+
 async def test_an_unknown_operation_or_another_clients_subject_has_no_responders(alice: Requester) -> None:
     for subject in ("initiator.request.alice.drain", "initiator.request.bob.keygen", "initiator.event.alice.keygen.w"):
         with pytest.raises(nats.errors.NoRespondersError):

@@ -200,13 +200,13 @@ class Puller:
         self._asked += batch
 
     async def _take(self, message: Msg) -> None:
-        status = (message.headers or {}).get("Status")
-        if status is None or not message.reply:
+        if message.reply:  # a delivery is to be acked; a status is not, and a sender's own header makes none
             self._asked = max(0, self._asked - 1)
             with contextlib.suppress(NatsError):  # the connection went away: the message is delivered again
                 await self._handle(message)
             return
-        pending = (message.headers or {}).get("Nats-Pending-Messages")
+        headers = message.headers or {}
+        pending = headers.get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(pending)) if pending else 0
-        if status == "503":  # the stream or the durable is gone
+        if headers.get("Status") == "503":  # the stream or the durable is gone
             await asyncio.sleep(0.5)
