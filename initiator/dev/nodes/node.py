@@ -6,6 +6,7 @@ Source: mpcium's cmd/mpcium/main.go and pkg/eventconsumer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 
 from initiator.dev.nodes import forwarder, jetstream, wire
 from initiator.dev.nodes.answers import Answers, Emit
@@ -27,6 +29,7 @@ from initiator.dev.nodes.vault import Vault
 
 Handle: TypeAlias = Callable[[Msg], Awaitable[None]]
 _CONNECT_TIMEOUT_S = 10.0
+_GOODBYE_S = 1
 _ADVISORIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"
 
 
@@ -90,6 +93,8 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._nc is not None:
+            with contextlib.suppress(NatsError):  # what the server sends after this is for the next node, not for us
+                await self._nc.flush(timeout=_GOODBYE_S)
             await self._nc.close()
 
     async def _connect(self) -> Client:
