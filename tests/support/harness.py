@@ -215,6 +215,15 @@ class Bench:
                     found.append((message.data or b"", message.headers or {}))
         return found
 
+    async def finals(self, op: str, operation_id: str) -> list[str]:
+        """The final events of one operation in the record."""
+        found = []
+        info = await self.js.stream_info("INITIATOR_EVENTS", subjects_filter=f"initiator.event.*.{op}.{operation_id}.*")
+        for subject, count in (info.state.subjects or {}).items():
+            if subject.rpartition(".")[2] in ("completed", "failed"):
+                found += [subject] * count
+        return found
+
     # --- wallets
 
     async def wallet(self, wallet_id: str) -> None:
