@@ -106,6 +106,11 @@ class KmsStub:
         self.keys[key.key_id] = self.keys[key.arn] = key
         return key
 
+    def next_fault(self, operation: str) -> Fault | None:
+        """What goes wrong with the call at hand."""
+        del operation
+        return self.script.popleft() if self.script else None
+
     def find(self, key_id: str) -> Key | None:
         return self.keys.get(key_id) or self.aliases.get(key_id)
 
@@ -150,7 +155,7 @@ def _handler(stub: KmsStub) -> type[BaseHTTPRequestHandler]:
             operation = self.headers["X-Amz-Target"].rpartition(".")[2]
             stub.calls.append((operation, asked))
             stub.access_keys.append(self.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
-            fault = stub.script.popleft() if stub.script else None
+            fault = stub.next_fault(operation)
             if isinstance(fault, Reset):
                 linger = struct.pack("ii", 1, 0)
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -205,12 +210,19 @@ class _Server(ThreadingHTTPServer):
 def kms_stub() -> Iterator[KmsStub]:
     """A stub on a free loopback port for the length of the block."""
     stub = KmsStub()
+    with serving(stub):
+        yield stub
+
+
+@contextlib.contextmanager
+def serving(stub: KmsStub) -> Iterator[None]:
+    """Serve on a free loopback port for the length of the block."""
     server = _Server(("127.0.0.1", 0), _handler(stub))
     stub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield stub
+        yield
     finally:
         server.shutdown()
         server.server_close()

@@ -1,0 +1,131 @@
+"""One run: wallets, load and faults, the time to settle, the dump, the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import nats
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from initiator.dev import accounts
+from tests.chaos.dump import dump
+from tests.chaos.faults import LAYERS, Faults
+from tests.chaos.files import write_line
+from tests.chaos.judge import ZEROS, Evidence, Judge
+from tests.chaos.load import Load
+from tests.chaos.profile import SETTLE_S, Profile
+from tests.chaos.world import World, world
+
+LEAST_SHARE = 0.70
+LEAST_OF_A_KIND, LONG_RUN_S = 3, 120.0
+
+
+async def run(
+    profile: Profile, folder: Path, daemon: Sequence[str] = (), layers: Sequence[str] = LAYERS
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Run a profile; returns the judge's counts and findings.
+
+    Args:
+        folder: takes all logs, configurations and dumps.
+        daemon: the command that runs a daemon; default: the product's.
+        layers: where faults strike; fewer for a daemon that is at fault itself.
+    """
+    async with world(profile, folder, daemon) as one:
+        counts = await _unleash(one, folder, layers)
+        await _settle(one)
+        await dump(one.nats.urls, _login(one, accounts.DAEMON), _login(one, accounts.NODES), folder)
+        starts = [replica.starts for replica in one.replicas]
+    judge = Judge(Evidence.read(folder), one.key.spki)
+    verdict = judge.verdict() | {"faults": counts, "daemon_starts": starts}
+    return verdict, judge.findings
+
+
+async def _unleash(one: World, folder: Path, layers: Sequence[str]) -> dict[str, int]:
+    with (folder / "submissions.jsonl").open("ab") as sent, (folder / "faults.jsonl").open("ab") as struck:
+        load = Load(one.profile, one.nats.urls, dict(one.logins.passwords), sent)
+        await load.connect()
+        try:
+            async with _spy(one, folder):
+                await load.make_wallets()
+                until = time.monotonic() + one.profile.duration_s
+                strikes = Faults(one, struck, layers)
+                await asyncio.gather(load.run(until), strikes.run(until))
+                await _quiet(one)
+        finally:
+            await load.close()
+        return strikes.counts
+
+
+@contextlib.asynccontextmanager
+async def _spy(one: World, folder: Path) -> AsyncIterator[Client]:
+    """Writes down every reshare, which no stream keeps."""
+    with (folder / "reshares.jsonl").open("ab") as heard:
+
+        async def on_reshare(message: Msg) -> None:
+            write_line(heard, json.loads(message.data))
+
+        nc = await nats.connect(
+            one.nats.urls, max_reconnect_attempts=-1, error_cb=_nothing, **_login(one, accounts.NODES)
+        )
+        await nc.subscribe("mpc:reshare", cb=on_reshare)
+        try:
+            yield nc
+        finally:
+            await nc.close()
+
+
+async def _quiet(one: World) -> None:
+    """Wait until no request is left, for as long as things may take."""
+    login = _login(one, accounts.DAEMON)
+    nc = await nats.connect(one.nats.urls, max_reconnect_attempts=-1, error_cb=_nothing, **login)
+    try:
+        deadline = time.monotonic() + SETTLE_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(nats.errors.Error, nats.js.errors.Error):
+                if (await nc.jetstream().stream_info("INITIATOR_REQUESTS")).state.messages == 0:
+                    return
+            await asyncio.sleep(0.5)
+    finally:
+        await nc.close()
+
+
+async def _settle(one: World) -> None:
+    """Late answers and results that come back after mpcium's ack wait may still change what is recorded."""
+    login = _login(one, accounts.NODES)
+    nc = await nats.connect(one.nats.urls, max_reconnect_attempts=-1, error_cb=_nothing, **login)
+    try:
+        deadline = time.monotonic() + SETTLE_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(nats.errors.Error, nats.js.errors.Error):
+                if (await nc.jetstream().stream_info("mpc")).state.messages == 0:
+                    return
+            await asyncio.sleep(0.5)
+    finally:
+        await nc.close()
+
+
+def _login(one: World, user: str) -> dict[str, str]:
+    return {"user": user, "password": one.logins.passwords[user]}
+
+
+async def _nothing(_error: Exception) -> None:
+    """Disconnections are what a chaos run is for."""
+
+
+def failures(profile: Profile, verdict: dict[str, Any]) -> list[str]:
+    """What is wrong with a verdict."""
+    wrong = [f"{name}: expected 0, got {verdict[name]}" for name in ZEROS if verdict[name]]
+    if verdict["completed_share"] < LEAST_SHARE:
+        wrong.append(f"completed_share: expected at least {LEAST_SHARE}, got {verdict['completed_share']}")
+    if profile.duration_s >= LONG_RUN_S:
+        rare = [kind for kind, count in verdict["faults"].items() if count < LEAST_OF_A_KIND]
+        wrong += [f"faults: {kind} came fewer than {LEAST_OF_A_KIND} times" for kind in rare]
+    return wrong

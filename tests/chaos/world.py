@@ -1,0 +1,212 @@
+"""All parts of a run: nats-servers behind proxies, KMS, nodes, replicas of the daemon under a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from nats.errors import Error as NatsError
+
+from initiator.dev import accounts, servers
+from initiator.dev.accounts import Logins
+from initiator.dev.nodes.cluster import SimulatedCluster
+from initiator.dev.nodes.config import NodesConfig
+from initiator.dev.nodes.jetstream import ApiError
+from tests.chaos.kms import ChaosKms
+from tests.chaos.nodes import ChaosBehaviour
+from tests.chaos.profile import CLIENTS, Profile
+from tests.chaos.proxy import Proxy, proxy
+from tests.support.kms_stub import REGION, Key, serving
+
+CHAIN_CODE = "22" * 32
+_RESTART_AFTER_S = 0.5
+
+
+class NatsServers:
+    """One nats-server, or three as a cluster; each is killed and started again at will."""
+
+    def __init__(self, folder: Path, logins: Logins, count: int) -> None:
+        self._folder = folder
+        self._logins = logins
+        self.ports = [servers.free_port() for _ in range(count)]
+        self._routes = [servers.free_port() for _ in range(count)]
+        self._processes: list[Process | None] = [None] * count
+
+    @property
+    def urls(self) -> list[str]:
+        return [f"nats://127.0.0.1:{port}" for port in self.ports]
+
+    def _config(self, index: int) -> str:
+        store = json.dumps(str(self._folder / f"nats{index}"))
+        place = f'listen: "127.0.0.1:{self.ports[index]}"\njetstream {{ store_dir: {store}, max_file_store: 1TB }}'
+        if len(self.ports) > 1:
+            routes = json.dumps([f"nats-route://127.0.0.1:{port}" for port in self._routes])
+            # no_advertise: or clients would learn the way around the proxies
+            listen = f'listen: "127.0.0.1:{self._routes[index]}"'
+            place += f"\ncluster {{ name: c, {listen}, routes: {routes}, no_advertise: true }}"
+        return accounts.server_config(self._logins, place).replace(
+            "server_name: initiator-dev", f"server_name: n{index}"
+        )
+
+    async def start(self, index: int) -> None:
+        path = self._folder / f"nats{index}.conf"
+        path.touch(mode=0o600)
+        path.write_text(self._config(index))
+        self._processes[index] = await asyncio.create_subprocess_exec(
+            servers.nats_server_binary(), "-c", str(path), "-l", str(self._folder / f"nats{index}.log"),
+            stdout=DEVNULL, stderr=DEVNULL,
+        )  # fmt: skip
+
+    async def kill(self, index: int) -> None:
+        """kill -9."""
+        child = self._processes[index]
+        if child is not None:
+            child.kill()
+            await child.wait()
+
+    async def stop(self) -> None:
+        for child in self._processes:
+            if child is not None:
+                await servers.stop(child, grace_s=5)
+
+
+class Replica:
+    """One daemon under a supervisor that starts it again whenever it ends, as a cluster does."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self._command = command
+        self._log = log
+        self._child: Process | None = None
+        self.starts = 0
+        self._wanted = True
+
+    async def supervise(self) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("INITIATOR_", "AWS_"))}
+        while self._wanted:
+            with self._log.open("ab") as output:
+                self._child = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+                )
+            self.starts += 1
+            await self._child.wait()
+            await asyncio.sleep(_RESTART_AFTER_S)
+
+    def send(self, number: int) -> None:
+        if self._child is not None and self._child.returncode is None:
+            self._child.send_signal(number)
+
+    async def stop(self) -> None:
+        self._wanted = False
+        self.send(signal.SIGCONT)
+        if self._child is not None:
+            await servers.stop(self._child, grace_s=8)
+
+
+class World:
+    """A running system."""
+
+    def __init__(self, profile: Profile, folder: Path, daemon: Sequence[str]) -> None:
+        self.profile = profile
+        self.folder = folder
+        self._daemon = daemon
+        self.logins = Logins.generate(CLIENTS)
+        self.nats = NatsServers(folder, self.logins, profile.nats)
+        self.kms = ChaosKms()
+        self.key: Key = self.kms.add()
+        self.behaviour = ChaosBehaviour(profile.node_delay_s, profile.seed, self._file("answers.jsonl"))
+        self.cluster: SimulatedCluster | None = None
+        self.replicas: list[Replica] = []
+        self.proxies: list[list[Proxy]] = []
+
+    def _file(self, name: str) -> IO[bytes]:
+        return (self.folder / name).open("ab")
+
+    def _secret(self, name: str, content: str) -> str:
+        path = self.folder / name
+        path.touch(mode=0o600)
+        path.write_text(content)
+        return str(path)
+
+    async def start(self, exits: contextlib.AsyncExitStack) -> None:
+        for index in range(self.profile.nats):
+            await self.nats.start(index)
+        exits.push_async_callback(self.nats.stop)
+        exits.enter_context(serving(self.kms))
+        await self._start_nodes(exits)
+        for index in range(self.profile.replicas):
+            await self._start_replica(exits, index)
+
+    async def _start_nodes(self, exits: contextlib.AsyncExitStack) -> None:
+        config = NodesConfig(
+            servers=tuple(self.nats.urls),
+            user=accounts.NODES,
+            password=self.logins.passwords[accounts.NODES],
+            pubkey=self.key.spki.hex(),
+            chain_code=CHAIN_CODE,
+            max_concurrent_keygen=10,
+            max_concurrent_signing=40,
+        )
+        async with asyncio.timeout(60):
+            while self.cluster is None:  # a cluster of servers takes its time to choose its leaders
+                with contextlib.suppress(ApiError, NatsError, OSError, TimeoutError):
+                    cluster = SimulatedCluster(config, behaviour=self.behaviour)
+                    self.cluster = await exits.enter_async_context(cluster)
+                await asyncio.sleep(0.2)
+
+    async def _start_replica(self, exits: contextlib.AsyncExitStack, index: int) -> None:
+        proxies = [await exits.enter_async_context(proxy(port)) for port in self.nats.ports]
+        self.proxies.append(proxies)
+        config = self.folder / f"replica{index}.yaml"
+        config.touch(mode=0o600)
+        config.write_text(json.dumps(self._settings(index, proxies), indent=2))
+        command = [*self._daemon, "--config", str(config), "run"]
+        replica = Replica(command, self.folder / f"replica{index}.log")
+        self.replicas.append(replica)
+        task = asyncio.create_task(replica.supervise())
+        exits.callback(task.cancel)
+        exits.push_async_callback(replica.stop)
+
+    def _settings(self, index: int, proxies: list[Proxy]) -> dict[str, object]:
+        urls = [f"nats://127.0.0.1:{one.port}" for one in proxies]
+        urls = urls[index % len(urls) :] + urls[: index % len(urls)]
+
+        def login(user: str) -> dict[str, object]:
+            password = self._secret(f"{user}.password", self.logins.passwords[user])
+            return {"servers": urls, "user": user, "password_file": password}
+
+        chosen = self.profile.settings
+        static = {f"{name}_file": self._secret(name, "dev") for name in ("access_key_id", "secret_access_key")}
+        pinned = {"event_initiator_pubkey": self.key.spki.hex(), "chain_code": CHAIN_CODE}
+        return {
+            "nats": login(accounts.DAEMON),
+            "signer": {
+                "kms": {"region": REGION, "key_id": self.key.arn, "endpoint_url": self.kms.url, **static},
+            },
+            "mpcium": {"nats": login(accounts.DAEMON_AT_NODES), **pinned, **chosen["mpcium"]},
+            "worker": chosen["worker"],
+            "streams": chosen["streams"],
+            "clients": {name: {} for name in CLIENTS},
+            "http": {"enabled": False},
+            "log": {"format": "json"},
+        }
+
+
+@contextlib.asynccontextmanager
+async def world(profile: Profile, folder: Path, daemon: Sequence[str] = ()) -> AsyncIterator[World]:
+    """A world for the length of the block.
+
+    Args:
+        daemon: the command that runs a daemon, without its options; default: the product's.
+    """
+    one = World(profile, folder, daemon or (sys.executable, "-m", "initiator"))
+    async with contextlib.AsyncExitStack() as exits:
+        await one.start(exits)
+        yield one
