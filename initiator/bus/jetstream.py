@@ -95,6 +95,10 @@ class JetStream:
         """The first message on `subject` at or after `sequence`, read from the leader; None if there is none."""
         return await self._get(stream, {"seq": sequence, "next_by_subj": subject})
 
+    async def get(self, stream: str, sequence: int) -> Stored | None:
+        """The message with this sequence, read from the stream's leader; None if there is none."""
+        return await self._get(stream, {"seq": sequence})
+
     async def _get(self, stream: str, query: Mapping[str, Any]) -> Stored | None:
         try:
             answer = await self.api(f"STREAM.MSG.GET.{stream}", query)
@@ -110,6 +114,16 @@ class JetStream:
             headers=parse_headers(base64.b64decode(message.get("hdrs", ""))),
             time=parse_time(message["time"]),
         )
+
+    async def delete(self, stream: str, sequence: int) -> bool:
+        """Remove one message, its bytes overwritten; false if it is not there (any more)."""
+        try:
+            await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
+        except NotFoundError as error:
+            if "no message found" in error.reason:
+                return False
+            raise
+        return True
 
     async def purge(self, stream: str, subject: str) -> int:
         """Remove the messages on `subject`; returns how many there were."""

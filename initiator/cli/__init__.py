@@ -19,6 +19,7 @@ _COMMANDS = {
     "run": ("initiator.cli.run:run", "Run the daemon."),
     "check": ("initiator.cli.check:check", "Connect to everything and say what is wrong."),
     "config": ("initiator.cli.config:config", "Show, check or print an example of the configuration."),
+    "dlq": ("initiator.cli.dlq:dlq", "Show, replay or drop dead letters."),
     "dev": ("initiator.dev.cli:dev", "Run the whole system on this machine, for development."),
     "key": ("initiator.cli.key:key", "Show the public key for the nodes, or make a local one."),
     "verify": ("initiator.cli.verify:verify", "Verify a signed event as the nodes do."),

@@ -17,6 +17,7 @@ from enum import Enum, auto
 from initiator.core.events import Event, Outcome, State
 from initiator.core.model import Operation
 from initiator.core.result import ErrorClass, NodeResult, classify
+from initiator.errors import Code
 
 # A node's answer this soon after the publication is an answer to its first delivery: the nodes redeliver after
 # 30 s at the earliest (three backoffs of 30 s), and only a first delivery proves that no session was begun.
@@ -27,6 +28,9 @@ CLOCK_SKEW_S = 2.0
 
 # How long a success may still follow a SESSION_DUPLICATE or KEY_ALREADY_EXISTS of the same id.
 PROVISIONAL_WAIT_S = {Operation.KEYGEN: 45.0, Operation.SIGN: 60.0, Operation.RESHARE: 60.0}
+
+# The failures that are somebody's answer.
+_ANSWERS = frozenset({Code.CANCELLED, Code.NODES_ERROR, Code.RESULT_INVALID})
 
 
 class Step(Enum):
@@ -73,6 +77,14 @@ def next_step(last: Event | None, claimant: Claimant) -> Step:
     if last.state is State.ACCEPTED:
         return Step.SIGN
     return Step.SEND_ONCE if last.operation is Operation.RESHARE else Step.PUBLISH
+
+
+def gave_out(last: Event) -> bool:
+    """Whether an operation failed for want of time, tries or a back end: its request becomes a dead letter.
+
+    Not where somebody answered: its client, by cancelling it, or the nodes, whose answer is in the record.
+    """
+    return last.state is State.FAILED and last.body["code"] not in _ANSWERS
 
 
 class Verdict(Enum):

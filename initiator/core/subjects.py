@@ -33,7 +33,11 @@ EVENTS = "initiator.event"
 REPUBLISH_SOURCE = "initiator.*.*.*.*.*"
 REPUBLISH_DESTINATION = "initiator.out.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(5)}}"
 
+# In the place of a client in dead letters: `$` is in no client name.
+NODE_RESULTS = "$results"
+
 _CLIENT = re.compile(r"[A-Za-z0-9_-]{1,64}")  # the same names that the settings allow
+_SEQUENCE = re.compile(r"[0-9]{1,20}")
 _OPERATIONS = {operation.value: operation for operation in Operation}
 
 
@@ -45,6 +49,20 @@ class RequestSubject:
     operation: Operation
 
 
+@dataclass(frozen=True, slots=True)
+class DeadSubject:
+    """Whose dead letter (None: a result of the nodes), for which operation, and its sequence before it died."""
+
+    client: str | None
+    operation: Operation
+    sequence: int
+
+
+def is_client(text: str) -> bool:
+    """Whether a text from outside can be a client's name at all; anything else must not reach a subject."""
+    return _CLIENT.fullmatch(text) is not None
+
+
 def request(client: str, operation: Operation) -> str:
     return f"initiator.request.{client}.{operation}"
 
@@ -53,7 +71,7 @@ def parse_request(subject: str) -> RequestSubject | None:
     """The client and operation of a request subject, or None where it is not one."""
     match subject.split("."):
         # injection: NATS carries `*`, `>` and odd characters in published subjects, too; none of them is a client
-        case ["initiator", "request", client, operation] if operation in _OPERATIONS and _CLIENT.fullmatch(client):
+        case ["initiator", "request", client, operation] if operation in _OPERATIONS and is_client(client):
             return RequestSubject(client, _OPERATIONS[operation])
         case _:
             return None
@@ -77,8 +95,22 @@ def dead(client: str, operation: Operation, request_seq: int) -> str:
 
 
 def dead_result(operation: Operation, result_seq: int) -> str:
-    """Dead letter of a node's result; `$` is in no client name."""
-    return f"initiator.dead.$results.{operation}.{result_seq}"
+    """Dead letter of a node's result."""
+    return f"initiator.dead.{NODE_RESULTS}.{operation}.{result_seq}"
+
+
+def parse_dead(subject: str) -> DeadSubject | None:
+    """What a dead letter's subject says, or None where it is none."""
+    match subject.split("."):
+        case ["initiator", "dead", client, operation, sequence] if (
+            operation in _OPERATIONS
+            and _SEQUENCE.fullmatch(sequence)
+            and (client == NODE_RESULTS or is_client(client))
+        ):
+            who = None if client == NODE_RESULTS else client
+            return DeadSubject(who, _OPERATIONS[operation], int(sequence))
+        case _:
+            return None
 
 
 def slot(operation: Operation, operation_id: str) -> str:

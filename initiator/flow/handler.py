@@ -21,9 +21,9 @@ import secrets
 from collections.abc import Awaitable, Callable
 
 from initiator.config.schema import Settings
-from initiator.core import codec, events, identity, message, policy, validate
+from initiator.core import codec, events, identity, message
 from initiator.core.events import Outcome, State
-from initiator.core.lifecycle import PROVISIONAL_WAIT_S, Claimant, Step, next_step
+from initiator.core.lifecycle import PROVISIONAL_WAIT_S, Claimant, Step, gave_out, next_step
 from initiator.core.model import ContentType, Operation, Request
 from initiator.core.signer import Signed, Signer
 from initiator.core.spki import fingerprint
@@ -31,6 +31,7 @@ from initiator.errors import Code, HaltError, InitiatorError, RejectError, Retry
 from initiator.flow.board import Board
 from initiator.flow.clock import Clock
 from initiator.flow.held import Held
+from initiator.flow.intake import Intake
 from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
 from initiator.flow.publisher import Publisher
@@ -67,14 +68,7 @@ class Handler:
         self._board = board
         self._clock = clock
         self._metrics = metrics
-        self._permitted = {name: frozenset(client.operations) for name, client in settings.clients.items()}
-        limits = settings.limits
-        self._rules = validate.Rules(
-            max_tx_bytes=limits.max_tx_bytes,
-            tx_id_form=settings.mpcium.tx_id_form,
-            max_expiry_s=limits.max_expiry_s,
-            max_labels=limits.max_labels,
-        )
+        self._intake = Intake(settings)
         self._steps: dict[Step, Callable[[Work, Entry], Awaitable[Entry]]] = {
             Step.SIGN: self._sign,
             Step.PUBLISH: publisher.publish,
@@ -106,12 +100,8 @@ class Handler:
         await self._settle(work, final)
 
     def _read(self, held: Held, encoding: ContentType) -> Work:
-        """Decode, validate, policy; pure."""
-        policy.check(self._permitted, held.client, held.operation)
-        fields = codec.decode(encoding, held.data)
-        request = validate.parse_request(held.operation, fields, encoding, self._rules, self._clock.now())
-        # keygen-as-sign: a signed wallet_id must not read as another message
-        message.check_unambiguous(request)
+        """Policy, decode, validate; pure."""
+        request = self._intake.read(held.client, held.operation, encoding, held.data, self._clock.now())
         claimant = Claimant(
             client=held.client,
             request_digest=identity.request_digest(held.client, request),
@@ -128,6 +118,8 @@ class Handler:
         if final.event.request_seq != work.held.sequence:
             # a repeated request gets the state of the operation that it joined
             await self._insist(work.held, lambda: self._record.announce(final))
+        elif gave_out(final.event):
+            await self._insist(work.held, lambda: self._journal.bury_exhausted(work.held, final))
         if not work.held.redelivered:
             self._metrics.operation_seconds.labels(work.operation).observe(
                 max(0.0, self._clock.now() - work.held.delivery.stored_at)

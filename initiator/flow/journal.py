@@ -6,9 +6,9 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from initiator.bus.connection import Message
 from initiator.bus.pull import Delivery
-from initiator.core import codec, events, subjects
+from initiator.core import codec, deadletter, events, subjects
+from initiator.core.deadletter import Original
 from initiator.core.events import Event, Outcome, State
 from initiator.core.model import ContentType, Operation
 from initiator.errors import Code, InitiatorError
@@ -20,7 +20,6 @@ from initiator.metrics import Metrics
 from initiator.record import CONTENT_TYPE, Entry, Record
 
 log = get_logger()
-_HEADER_VALUE_LIMIT = 1024
 _LOGGED = ("code", "reason", "outcome", "node_code", "verification")
 
 
@@ -117,26 +116,26 @@ class Journal:
         fields = {name: fields[name] for name in ("op", "id", "client", "request_seq", "code", "reason", "field")}
         log.warning("request.rejected", **fields)
 
-    async def _bury(self, held: Held, error: InitiatorError) -> None:
+    async def _bury(self, held: Held, error: InitiatorError, outcome: Outcome | None = None) -> None:
         subject = subjects.dead(held.client, held.operation, held.sequence)
-        await self._record.publish_once(subject, held.data, self._headers_of_the_dead(held.delivery.message, error))
+        await self._record.publish_once(subject, held.data, self._headers_of_the_dead(held.delivery, error, outcome))
+
+    async def bury_exhausted(self, held: Held, final: Entry) -> None:
+        """Keep a request whose operation gave out: accepted, then `failed` for want of time, tries or a back end."""
+        body = final.event.body
+        await self._bury(held, InitiatorError(Code(body["code"]), body["reason"]), final.event.outcome)
 
     async def bury_result(self, operation: Operation, delivery: Delivery, error: InitiatorError) -> None:
         """Keep a result that nothing can use."""
         subject = subjects.dead_result(operation, delivery.sequence)
-        headers = self._headers_of_the_dead(delivery.message, error)
-        await self._record.publish_once(subject, delivery.message.data, headers)
+        await self._record.publish_once(subject, delivery.message.data, self._headers_of_the_dead(delivery, error))
 
-    def _headers_of_the_dead(self, message: Message, error: InitiatorError) -> dict[str, str]:
-        # header injection: the sender's own Nats-… headers must not steer the dead letter stream
-        headers = {f"Original-{name}": value for name, value in message.headers.items()}
-        return headers | {
-            "Initiator-Code": error.code.value,
-            "Initiator-Reason": _header_value(error.reason),
-            "Initiator-Field": _header_value(error.field or ""),
-            "Initiator-Subject": message.subject,
-            "Initiator-Time": events.format_time(self._clock.now()),
-        }
+    def _headers_of_the_dead(
+        self, delivery: Delivery, error: InitiatorError, outcome: Outcome | None = None
+    ) -> dict[str, str]:
+        message = delivery.message
+        original = Original(subject=message.subject, headers=message.headers, received_at=delivery.stored_at)
+        return deadletter.headers_of(original, error, self._clock.now(), outcome)
 
 
 def describe(event: Event) -> dict[str, Any]:
@@ -158,7 +157,3 @@ def _encoding_after(before: Event, state: State) -> ContentType:
     if before.state is State.SIGNED:
         return ContentType(before.body["reply_as"])
     return before.content_type
-
-
-def _header_value(text: str) -> str:
-    return " ".join(text.split())[:_HEADER_VALUE_LIMIT]

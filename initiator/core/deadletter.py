@@ -1,0 +1,199 @@
+"""Dead letters: the form in which requests that were refused or gave out, and unusable results, are kept and chosen.
+
+Invariants:
+- the payload is byte for byte what came;
+- the headers say why (code, reason, field), when, and from where; the subject ends in the original's sequence;
+- every header of the sender's carries a prefix, so that none passes for ours, and none steers a stream.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from initiator.core import events, subjects
+from initiator.core.events import Outcome
+from initiator.core.model import Operation
+from initiator.errors import InitiatorError
+
+CODE, REASON, FIELD = "Initiator-Code", "Initiator-Reason", "Initiator-Field"
+OUTCOME = "Initiator-Outcome"  # of an operation that was accepted and gave out
+SUBJECT, RECEIVED, TIME = "Initiator-Subject", "Initiator-Received", "Initiator-Time"
+ORIGINAL = "Original-"
+
+_VALUE_LIMIT = 1024
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: a header's name; clients of NATS send no other
+_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?")
+_UNIT_S = (86_400, 3_600, 60, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """Where a message came from before it became a dead letter.
+
+    Attributes:
+        received_at: when its stream stored it, Unix seconds; None in letters of versions that did not say.
+    """
+
+    subject: str
+    headers: Mapping[str, str]
+    received_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """What a dead letter says besides its payload.
+
+    Attributes:
+        sequence: its own, in the stream of dead letters.
+        time: when it was stored there, Unix seconds by the server's clock.
+        client: who asked; None for a result of the nodes.
+        code, reason, field: as in the refusal; empty where there is none.
+        outcome: only of a request that was accepted and gave out.
+        original_sequence: of the request or result in its own stream.
+    """
+
+    sequence: int
+    time: float
+    client: str | None
+    operation: Operation
+    code: str
+    reason: str
+    field: str
+    outcome: str
+    original_sequence: int
+    original: Original
+
+    @property
+    def is_result(self) -> bool:
+        return self.client is None
+
+    def request_headers(self) -> dict[str, str]:
+        """The sender's end-to-end headers, for a replay; `Nats-…` ones were for that one publish."""
+        return {name: value for name, value in self.original.headers.items() if not name.lower().startswith("nats-")}
+
+
+def headers_of(original: Original, error: InitiatorError, now: float, outcome: Outcome | None = None) -> dict[str, str]:
+    """The headers of a new dead letter."""
+    kept = {
+        f"{ORIGINAL}{name}": value
+        for name, value in original.headers.items()
+        # poison: a name that no client library would send again must not keep the refusal from being stored
+        if _TOKEN.fullmatch(name)
+    }
+    said = {
+        CODE: error.code.value,
+        REASON: _one_line(error.reason),
+        FIELD: _one_line(error.field or ""),
+        SUBJECT: original.subject,
+        TIME: events.format_time(now),
+    }
+    if original.received_at is not None:
+        said[RECEIVED] = events.format_time(original.received_at)
+    if outcome is not None:
+        said[OUTCOME] = outcome.value
+    return kept | said
+
+
+def read(subject: str, sequence: int, time: float, headers: Mapping[str, str]) -> DeadLetter | None:
+    """A stored message as a dead letter; None where it is none of ours."""
+    parsed = subjects.parse_dead(subject)
+    if parsed is None:
+        return None
+    sender = {name.removeprefix(ORIGINAL): value for name, value in headers.items() if name.startswith(ORIGINAL)}
+    return DeadLetter(
+        sequence=sequence,
+        time=time,
+        client=parsed.client,
+        operation=parsed.operation,
+        code=headers.get(CODE, ""),
+        reason=headers.get(REASON, ""),
+        field=headers.get(FIELD, ""),
+        outcome=headers.get(OUTCOME, ""),
+        original_sequence=parsed.sequence,
+        original=Original(
+            subject=headers.get(SUBJECT, ""), headers=sender, received_at=_time_or_none(headers.get(RECEIVED))
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which dead letters are meant; a filter that is not given takes all.
+
+    Attributes:
+        since, until: Unix seconds; from the first, up to and without the second.
+        results: only results of the nodes, which no client asked for.
+    """
+
+    client: str | None = None
+    operation: Operation | None = None
+    code: str | None = None
+    since: float | None = None
+    until: float | None = None
+    results: bool = False
+
+    @property
+    def subject_filter(self) -> str:
+        """What of it the server can choose by itself."""
+        client = subjects.NODE_RESULTS if self.results else self.client or "*"
+        return f"initiator.dead.{client}.{self.operation or '*'}.*"
+
+    def takes(self, letter: DeadLetter) -> bool:
+        return (
+            (letter.is_result or not self.results)
+            and self.client in (None, letter.client)
+            and self.operation in (None, letter.operation)
+            and self.code in (None, letter.code)
+            and (self.since is None or letter.time >= self.since)
+            and (self.until is None or letter.time < self.until)
+        )
+
+
+@dataclass(slots=True)
+class Page:
+    """The oldest letters of a selection up to a limit, and how many more there are."""
+
+    limit: int
+    letters: list[DeadLetter] = field(default_factory=list)
+    more: int = 0
+
+    def add(self, letter: DeadLetter) -> None:
+        if len(self.letters) < self.limit:
+            self.letters.append(letter)
+        else:
+            self.more += 1
+
+
+def parse_when(text: str, now: float) -> float:
+    """Unix seconds of an RFC 3339 time, or of a duration such as `90s`, `2h` or `1d12h` before `now`.
+
+    Raises:
+        ValueError: neither, with what was expected.
+    """
+    duration = _DURATION.fullmatch(text)
+    if text and duration:
+        return now - sum(int(count) * unit for count, unit in zip(duration.groups(), _UNIT_S, strict=True) if count)
+    try:
+        at = datetime.fromisoformat(text.upper())
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ValueError(
+            f"expected RFC 3339 with a zone, such as 2026-01-31T12:00:00Z, or a duration such as 2h or 1d12h, "
+            f"got {text[:64]!a}"
+        )
+    return at.timestamp()
+
+
+def _time_or_none(text: str | None) -> float | None:
+    try:
+        return events.parse_time(text) if text else None
+    except ValueError:
+        return None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:_VALUE_LIMIT]

@@ -1,0 +1,39 @@
+"""What a request must pass before it may claim its id: policy, decode, validate; no back end is asked.
+
+One room for the handler and for whoever rehearses it: what passes here is refused later only by what the record says.
+"""
+
+from __future__ import annotations
+
+from initiator.config.schema import Settings
+from initiator.core import codec, message, policy, validate
+from initiator.core.model import ContentType, Operation, Request
+
+
+class Intake:
+    """The checks of one configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._permitted = {name: frozenset(client.operations) for name, client in settings.clients.items()}
+        limits = settings.limits
+        self._rules = validate.Rules(
+            max_tx_bytes=limits.max_tx_bytes,
+            tx_id_form=settings.mpcium.tx_id_form,
+            max_expiry_s=limits.max_expiry_s,
+            max_labels=limits.max_labels,
+        )
+
+    def read(self, client: str, operation: Operation, encoding: ContentType, data: bytes, now: float) -> Request:
+        """A payload as a request of `client`.
+
+        Args:
+            now: Unix seconds.
+
+        Raises:
+            RejectError: it is refused, with the code, the field and the reason that its sender is told.
+        """
+        policy.check(self._permitted, client, operation)
+        request = validate.parse_request(operation, codec.decode(encoding, data), encoding, self._rules, now)
+        # keygen-as-sign: a signed wallet_id must not read as another message
+        message.check_unambiguous(request)
+        return request

@@ -1,0 +1,60 @@
+"""What would become of a dead letter that is replayed now, without publishing it.
+
+The same checks as a request's own (`intake`), and a look at the record. A promise it is not: policy, record and
+clock may change before the replay, and what else the daemon meets (freezes, full lanes) it alone will say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from initiator.core import codec, identity
+from initiator.core.deadletter import DeadLetter
+from initiator.core.events import Event
+from initiator.core.lifecycle import Claimant, Step, next_step
+from initiator.deadletters import DeadLetters
+from initiator.errors import Code, RejectError
+from initiator.flow.intake import Intake
+from initiator.record import CONTENT_TYPE, Record
+
+NEW_REQUEST = 0  # no stream sequence: it holds no operation yet
+
+
+class Rehearsal:
+    """Judges letters as the handler would.
+
+    Args:
+        now: Unix seconds.
+    """
+
+    def __init__(self, intake: Intake, letters: DeadLetters, record: Record, now: Callable[[], float]) -> None:
+        self._intake = intake
+        self._letters = letters
+        self._record = record
+        self._now = now
+
+    async def judge(self, letter: DeadLetter, data: bytes) -> str:
+        """What a replay would do, for people.
+
+        Raises:
+            RejectError: it would be refused, with the code and the reason.
+            RetryError: the record cannot be read now.
+        """
+        await self._letters.request_subject(letter)
+        client = letter.client or ""
+        encoding = codec.content_type(letter.request_headers().get(CONTENT_TYPE))
+        request = self._intake.read(client, letter.operation, encoding, data, self._now())
+        last = await self._record.last(letter.operation, request.operation_id)
+        event = last.event if last else None
+        digest = identity.request_digest(client, request)
+        step = next_step(event, Claimant(client=client, request_digest=digest, request_seq=NEW_REQUEST))
+        if step is Step.CONFLICT:
+            raise RejectError(Code.CONFLICT, f"this {letter.operation} id is taken by a different request")
+        return "would be accepted" if event is None else _joins(event)
+
+
+def _joins(event: Event) -> str:
+    """A request under an id that is on record gets the state of that operation; nothing is done anew."""
+    code = f", {event.body['code']}" if "code" in event.body else ""
+    word = "ended" if event.final else "is under way"
+    return f"would join its operation, which {word} ({event.state}{code})"
