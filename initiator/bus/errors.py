@@ -20,6 +20,7 @@ MESSAGE_TOO_LARGE = 10054
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 NO_MESSAGE_FOUND = 10037
+DELETE_FAILED = 10057  # with the store's own text: that the message is not there, or trouble
 INSUFFICIENT_RESOURCES = (10023, 10028, 10047)
 
 
@@ -64,7 +65,9 @@ def from_api(error: dict[str, object], what: str) -> InitiatorError:
         return StreamFullError(text)
     if code == MESSAGE_TOO_LARGE:
         return RejectError(Code.TOO_LARGE, text)
-    if code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND, NO_MESSAGE_FOUND):
+    if code in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND, NO_MESSAGE_FOUND) or (
+        code == DELETE_FAILED and error.get("description") == "no message found"
+    ):
         return NotFoundError(text)
     if code in (SEQUENCE_IN_FLIGHT, DUPLICATE_IN_FLIGHT) or error.get("code") in (503, 504, 408):
         # Another proposal is being decided, or nobody leads: no proof that anything is stored, so ask again.

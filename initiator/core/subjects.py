@@ -103,9 +103,7 @@ def parse_dead(subject: str) -> DeadSubject | None:
     """What a dead letter's subject says, or None where it is none."""
     match subject.split("."):
         case ["initiator", "dead", client, operation, sequence] if (
-            operation in _OPERATIONS
-            and _SEQUENCE.fullmatch(sequence)
-            and (client == NODE_RESULTS or is_client(client))
+            operation in _OPERATIONS and _SEQUENCE.fullmatch(sequence) and (client == NODE_RESULTS or is_client(client))
         ):
             who = None if client == NODE_RESULTS else client
             return DeadSubject(who, _OPERATIONS[operation], int(sequence))

@@ -173,8 +173,7 @@ class Handler:
     async def _step(self, work: Work, last: Entry | None) -> Entry:
         step = next_step(last.event if last else None, self._claimant(work, last))
         if step is Step.CONFLICT:
-            reason = f"this {work.operation} id is taken by a different request"
-            raise RejectError(Code.CONFLICT, reason, field=_ID_FIELD[work.operation])
+            raise identity.conflict(work.operation)
         await self._respect_turns(work, step, last)
         if last is None:
             return await self._claim(work)
@@ -302,4 +301,3 @@ class Handler:
 
 
 _PREPARING = frozenset({Step.CLAIM, Step.SIGN, Step.PUBLISH, Step.SEND_ONCE})
-_ID_FIELD = {Operation.KEYGEN: "wallet_id", Operation.SIGN: "tx_id", Operation.RESHARE: "session_id"}

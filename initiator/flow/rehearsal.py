@@ -13,7 +13,6 @@ from initiator.core.deadletter import DeadLetter
 from initiator.core.events import Event
 from initiator.core.lifecycle import Claimant, Step, next_step
 from initiator.deadletters import DeadLetters
-from initiator.errors import Code, RejectError
 from initiator.flow.intake import Intake
 from initiator.record import CONTENT_TYPE, Record
 
@@ -49,7 +48,7 @@ class Rehearsal:
         digest = identity.request_digest(client, request)
         step = next_step(event, Claimant(client=client, request_digest=digest, request_seq=NEW_REQUEST))
         if step is Step.CONFLICT:
-            raise RejectError(Code.CONFLICT, f"this {letter.operation} id is taken by a different request")
+            raise identity.conflict(letter.operation)
         return "would be accepted" if event is None else _joins(event)
 
 

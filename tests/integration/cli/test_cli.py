@@ -20,7 +20,7 @@ def initiator(*arguments: str, env: dict[str, str] | None = None) -> subprocess.
 def test_help_lists_every_command_with_a_sentence() -> None:
     shown = initiator("--help")
     assert shown.returncode == 0
-    for command in ("run", "check", "config", "dev", "key", "verify", "version"):
+    for command in ("run", "check", "config", "dlq", "dev", "key", "verify", "version"):
         assert f"\n  {command} " in shown.stdout
         assert initiator(command, "--help").returncode == 0
 

@@ -1,0 +1,98 @@
+"""An operator's place: the command line beside a daemon in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from initiator.config.schema import Settings
+from tests.support.harness import Bench
+
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+JSON = {"Content-Type": "application/json"} | TRACE
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+
+class Desk:
+    """The command line with the daemon's settings, and the bench for everything else."""
+
+    def __init__(self, server: Bench, settings: Settings, folder: Path) -> None:
+        self.server = server
+        self._config = folder / "initiator.yaml"
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        self.settings = settings
+        self._config.write_text(settings.model_dump_json(exclude_unset=True))  # JSON is YAML
+
+    async def dlq(self, *arguments: str) -> Done:
+        command = [sys.executable, "-m", "initiator", "--config", str(self._config), "dlq", *arguments]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("INITIATOR_")}
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, env=environment,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    async def on_a_terminal(self, answer: str, *arguments: str) -> Done:
+        """With a terminal as standard input, and a person who types `answer`."""
+        ours, theirs = pty.openpty()
+        try:
+            os.write(ours, f"{answer}\n".encode())
+            command = [sys.executable, "-m", "initiator", "--config", str(self._config), "dlq", *arguments]
+            done = await asyncio.to_thread(
+                subprocess.run, command, stdin=theirs, capture_output=True, text=True, timeout=60, check=False
+            )
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> int:
+        """A request as its sender publishes it; returns its sequence."""
+        return (await self.server.js.publish(f"initiator.request.{subject}", data, headers=headers)).seq
+
+    async def refused(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> int:
+        """The same, and what becomes of it: the sequence of its dead letter."""
+        request = await self.publish(subject, data, headers)
+        await self.server.rejection(request)
+        return await self.letter_of(subject, request)
+
+    async def letter_of(self, subject: str, request: int) -> int:
+        found = await self.server.js.get_last_msg("INITIATOR_DEAD", f"initiator.dead.{subject}.{request}")
+        assert found.seq is not None
+        return found.seq
+
+    async def orphan(self, op: str) -> None:
+        """A result that nobody asked for."""
+        known = {"wallet_id": "w", "tx_id": "nobody"} if op == "sign" else {"wallet_id": "nobody"}
+        await self.server.answer(op, "nobody", self.server.error(op, "nobody", "ERROR_UNKNOWN", **known))
+        await self.server.results_settled()
+
+    async def letters(self) -> int:
+        return (await self.server.js.stream_info("INITIATOR_DEAD")).state.messages
+
+    async def requests(self) -> int:
+        return (await self.server.js.stream_info("INITIATOR_REQUESTS")).state.last_seq
