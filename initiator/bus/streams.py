@@ -95,7 +95,7 @@ def dead_form(settings: Settings) -> Form:
         subjects.DEAD_STREAM,
         ["initiator.dead.>"],
         streams.replicas,
-        description="rejected requests and results that nothing can use, with their headers",
+        description="requests that were refused or gave out, results that nothing can use, with their headers",
         discard="old",
         max_bytes=streams.max_dead_bytes,
         max_age=nanoseconds(streams.dead_max_age_s),

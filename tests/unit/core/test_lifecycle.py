@@ -14,12 +14,14 @@ from initiator.core.lifecycle import (
     Claimant,
     Step,
     Verdict,
+    gave_out,
     judge_result,
     next_step,
     outcome_before_publishing,
 )
 from initiator.core.model import Operation
 from initiator.core.result import NodeResult
+from initiator.errors import Code
 from tests.support.events import event_of
 
 RECORDED = [state for state in State if state is not State.REJECTED]
@@ -44,6 +46,20 @@ def answer(operation: Operation, code: str = "", reason: str = "") -> NodeResult
         wallet_id="w",
         operation_id="id",
     )
+
+
+# --- what becomes a dead letter
+
+
+@pytest.mark.parametrize("code", sorted(Code))
+def test_a_failure_without_an_answer_makes_a_dead_letter(code: Code) -> None:
+    answered = code in (Code.CANCELLED, Code.NODES_ERROR, Code.RESULT_INVALID)
+    assert gave_out(recorded(State.FAILED, body={"code": code.value})) is not answered
+
+
+@pytest.mark.parametrize("state", [state for state in RECORDED if state is not State.FAILED])
+def test_what_has_not_failed_makes_none(state: State) -> None:
+    assert not gave_out(recorded(state, body={"code": "NODES_NOT_READY"}))
 
 
 # --- the next step

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from initiator.core import subjects
 from initiator.core.events import State
 from initiator.core.model import Operation
-from initiator.core.subjects import RequestSubject
+from initiator.core.subjects import DeadSubject, RequestSubject
 
 KEYGEN, SIGN, RESHARE = Operation.KEYGEN, Operation.SIGN, Operation.RESHARE
 NAMES = st.text("abAB01_-", min_size=1, max_size=6)
@@ -153,6 +153,12 @@ def test_no_two_streams_of_ours_take_one_subject(client: str, operation: Operati
     for pattern, names in ours.items():
         for name in names:
             assert [other for other in ours if matches(other, name)] == [pattern]
+
+
+@given(NAMES, OPERATIONS, SEQUENCES)
+def test_a_dead_letters_subject_says_whose_it_was(client: str, operation: Operation, seq: int) -> None:
+    assert subjects.parse_dead(subjects.dead(client, operation, seq)) == DeadSubject(client, operation, seq)
+    assert subjects.parse_dead(subjects.dead_result(operation, seq)) == DeadSubject(None, operation, seq)
 
 
 # --- the guard and what leaves
