@@ -33,7 +33,7 @@ ACK_WAIT_S = 0.9
 KEYGEN, SIGN = {"wallet_id": "w"}, sign_request("w0", tx_id="tx")
 RESHARE = {"session_id": "s", "node_ids": ["node0", "node1"], "new_threshold": 1, "key_type": "ed25519"} | KEYGEN
 STREAMS = ["INITIATOR_REQUESTS", "mpc", *(f"INITIATOR_SLOTS_{op}" for op in ("KEYGEN", "SIGN", "RESHARE"))]
-FATE_UNKNOWN = "failed RESULT_TIMEOUT unknown"  # what a reshare ends with if nobody knows whether it was sent
+FATE_UNKNOWN = "failed RESULT_TIMEOUT unknown"  # also what a reshare ends with if nobody knows whether it was sent
 NOT_REACHED = "not reached"
 
 
@@ -61,7 +61,8 @@ class World(Bench):
             event = json.loads(message.data)
             self.heard.append((message.subject, message.data))
             body = self._answer(self, op, event, len(self.heard))
-            await self.answer(op, event[_ID_FIELD[op]], body)
+            if body is not None:
+                await self.answer(op, event[_ID_FIELD[op]], body)
 
         return on_event
 
@@ -120,6 +121,7 @@ class Story:
         attempts: publications to the nodes.
         repeats: how many times the same request is sent.
         dead: what lies in the dead letters afterwards.
+        result_timeout_s: how long a keygen waits for the nodes.
         may_take: steps that a race decides about.
         may_end: how else it may end after a death between `publishing` and `published`.
     """
@@ -133,6 +135,7 @@ class Story:
     attempts: int = 1
     repeats: int = 1
     dead: int = 0
+    result_timeout_s: float = 120.0
     may_take: tuple[str, ...] = ()
     may_end: str = ""
 
@@ -175,6 +178,10 @@ STORIES = [
         _lie, dead=1,
     ),
     Story(
+        "a silence", "keygen", KEYGEN, (*_WAY_IN, "record failed", "free slot", "bury", "ack request"), FATE_UNKNOWN,
+        lambda *_: None, dead=1, result_timeout_s=1.5,
+    ),
+    Story(
         "a repeated request", "keygen", KEYGEN, (*_DONE, "announce", "ack request 2"),
         repeats=2, may_take=("record accepted 2",),
     ),
@@ -202,7 +209,11 @@ class Universe:
         config = {
             "nats": login,
             "signer": {"type": "local", "local": {"path": str(self.folder / "key")}},
-            "mpcium": {"chain_code": CHAIN_CODE, "reshare": {"result_timeout_s": 3}},
+            "mpcium": {
+                "chain_code": CHAIN_CODE,
+                "reshare": {"result_timeout_s": 3},
+                "keygen": {"result_timeout_s": story.result_timeout_s},
+            },
             "clients": {"alice": {}},
             "worker": {"ack_wait_s": ACK_WAIT_S, "heartbeat_s": ACK_WAIT_S / 3, "drain_timeout_s": 1},
             "http": {"enabled": False},
