@@ -1,16 +1,21 @@
 # make demo: the main job on this machine.   make test: all tests.   make lint: style, types, import rules.
+# make chaos DURATION=120 SEED=1 REPLICAS=2 NATS=1: faults of all kinds, and a judge that counts what they broke.
 # Needs Python 3.11 to 3.14 with its venv module. Everything else goes into .venv, in the locked versions.
 
 PYTHON ?= python3
 WORKERS ?= 2
 PYTEST_ARGS ?=
+DURATION ?= 120
+SEED ?= 1
+REPLICAS ?= 2
+NATS ?= 1
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: demo test test-full lint format lock config-example clean help
+.PHONY: demo test test-full chaos lint format lock config-example clean help
 
 help:
-	@sed -n '1,2s/^# //p' Makefile
+	@sed -n '1,3s/^# //p' Makefile
 
 demo: $(READY)
 	$(BIN)/initiator dev --once
@@ -20,6 +25,9 @@ test: $(READY)
 
 test-full: $(READY)
 	INITIATOR_SLOW=1 $(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos --duration $(DURATION) --seed $(SEED) --replicas $(REPLICAS) --nats $(NATS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

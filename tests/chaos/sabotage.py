@@ -9,7 +9,7 @@ from typing import Any
 from initiator import record
 from initiator.cli import main
 from initiator.core import signature
-from initiator.core.wallet import Status
+from initiator.core.wallet import Status, Verification
 from initiator.flow import verification, worker
 from initiator.flow.held import Held
 
@@ -27,15 +27,15 @@ def ack_early() -> None:
 
 def skip_claim() -> None:
     """Writes events whatever the record says: no compare-and-set, for claims and for moves."""
-    record.guard = lambda *_: {}
+    record.guard = lambda *_: {}  # type: ignore[attr-defined]
 
 
 def skip_verification() -> None:
     """Publishes whatever KMS signed, and believes whatever the nodes say."""
     signature.Verifier.verify = lambda *_: True  # type: ignore[method-assign]
 
-    async def believe(*_: Any) -> verification.Verification:
-        return verification.Verification(Status.VERIFIED, "")
+    async def believe(*_: Any) -> Verification:
+        return Verification(Status.VERIFIED, "")
 
     verification.ResultVerifier.verify = believe  # type: ignore[method-assign, assignment]
 
