@@ -117,6 +117,10 @@ class Record:
         subject = subjects.event("*", Operation.KEYGEN, wallet_id, events.State.COMPLETED)
         return _entry(await self._js.last(subjects.EVENTS_STREAM, subject))
 
+    async def rejected(self, client: str, operation: Operation, request_seq: int) -> bool:
+        """Whether this very request was refused before."""
+        return await self._js.last(subjects.EVENTS_STREAM, subjects.reject(client, operation, request_seq)) is not None
+
     async def scan(self, filter_: str, sequence: int) -> AsyncIterator[Stored]:
         """What is stored under a subject filter from a stream sequence on, oldest first."""
         while (stored := await self._js.next(subjects.EVENTS_STREAM, filter_, sequence)) is not None:

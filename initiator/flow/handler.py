@@ -19,6 +19,7 @@ import dataclasses
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
 
 from initiator.config.schema import Settings
 from initiator.core import codec, events, identity, message
@@ -41,6 +42,7 @@ from initiator.metrics import Metrics
 from initiator.record import Entry, MovedError, Record
 
 log = get_logger()
+T = TypeVar("T")
 RETRY_MAX_S = 5.0
 
 
@@ -85,29 +87,69 @@ class Handler:
         Raises:
             asyncio.CancelledError: shutdown; the record says how far it got, and another holder goes on.
         """
-        encoding = ContentType.MSGPACK
-        try:
-            encoding = codec.content_type(held.delivery.message.headers.get("Content-Type"))
-            work = self._read(held, encoding)
-        except RejectError as error:
-            await self._reject(held, error, None, encoding)
+        work = await self._open(held)
+        if work is None:
             return
         try:
             final = await self._advance(work)
         except RejectError as error:
-            await self._reject(held, error, work.operation_id, encoding)
+            await self._reject(held, error, work.operation_id, work.encoding)
             return
         await self._settle(work, final)
+
+    async def _open(self, held: Held) -> Work | None:
+        """The request in a delivery; None if it is refused, now or before."""
+        if held.redelivered and await self._insist(held, lambda: self._rejected_before(held)):
+            return None
+        encoding = ContentType.MSGPACK
+        try:
+            encoding = codec.content_type(held.delivery.message.headers.get("Content-Type"))
+            return self._read(held, encoding)
+        except RejectError as error:
+            refusal = error
+        work = None
+        if self._may_be_overtaken(held):
+            work = await self._insist(held, lambda: self._take_up(held, encoding, refusal))
+        if work is None:
+            await self._reject(held, refusal, None, encoding)
+        return work
+
+    def _may_be_overtaken(self, held: Held) -> bool:
+        """Whether another holder may have claimed this request: one before us, or one while we were frozen."""
+        return held.redelivered or self._clock.loop_time() - held.taken_at >= self._settings.worker.ack_wait_s
+
+    async def _rejected_before(self, held: Held) -> bool:
+        return await self._record.rejected(held.client, held.operation, held.sequence)
 
     def _read(self, held: Held, encoding: ContentType) -> Work:
         """Policy, decode, validate; pure."""
         request = self._intake.read(held.client, held.operation, encoding, held.data, self._clock.now())
+        return self._work(held, request, encoding)
+
+    def _work(self, held: Held, request: Request, encoding: ContentType) -> Work:
         claimant = Claimant(
             client=held.client,
             request_digest=identity.request_digest(held.client, request),
             request_seq=held.sequence,
         )
         return Work(held, request, encoding, claimant)
+
+    async def _take_up(self, held: Held, encoding: ContentType, refusal: RejectError) -> Work | None:
+        """A request that is refused now, but that somebody may have claimed: then it goes on to its end.
+
+        Its sender must not be told `rejected` while the nodes may have it.
+        """
+        request = self._intake.reread(held.operation, encoding, held.data)
+        if request is None:
+            return None
+        work = self._work(held, request, encoding)
+        if refusal.code is Code.EXPIRED:
+            return work  # the claim refuses it, once nobody else can have claimed it
+        last = await self._record.last(held.operation, request.operation_id)
+        if last is None or (last.event.client, last.event.request_seq) != (held.client, held.sequence):
+            return None
+        work.refusal = refusal
+        return work
 
     async def _reject(self, held: Held, error: RejectError, operation_id: str | None, encoding: ContentType) -> None:
         await self._insist(held, lambda: self._journal.reject(held, error, operation_id, encoding))
@@ -125,8 +167,8 @@ class Handler:
                 max(0.0, self._clock.now() - work.held.delivery.stored_at)
             )
 
-    async def _insist(self, held: Held, action: Callable[[], Awaitable[None]]) -> None:
-        """Repeat a harmless write until it is done; only shutdown ends it."""
+    async def _insist(self, held: Held, action: Callable[[], Awaitable[T]]) -> T:
+        """Repeat what is harmless to repeat until it is done; only shutdown ends it."""
         delay_s = 0.1
         while True:
             try:
@@ -214,16 +256,27 @@ class Handler:
         lane = self._settings.mpcium.lane(work.operation)
         expires_at = work.request.expires_at or work.held.delivery.stored_at + lane.default_expiry_s
         if expires_at <= now:
-            raise RejectError(
-                Code.EXPIRED, f"expired at {events.format_time(expires_at)}, before it was claimed", field="expires_at"
-            )
+            await self._let_expire(work, expires_at)
         digest = work.claimant.request_digest
         return await self._journal.claim(
             work.held, work.operation_id, digest, expires_at, work.encoding, work.request.labels
         )
 
+    async def _let_expire(self, work: Work, expires_at: float) -> NoReturn:
+        """Refuse what expired before it was claimed; but not what somebody claimed who overtook us."""
+        if self._may_be_overtaken(work.held):
+            # frozen holder: by now the request is past its deadline by everybody's clock, so nobody claims it after us
+            await self._clock.sleep(expires_at + self._settings.limits.clock_skew_s - self._clock.now())
+            last = await self._record.last(work.operation, work.operation_id)
+            if last is not None:
+                raise MovedError(last)
+        reason = f"expired at {events.format_time(expires_at)}, before it was claimed"
+        raise RejectError(Code.EXPIRED, reason, field="expires_at")
+
     async def _sign(self, work: Work, last: Entry) -> Entry:
         """Build, sign, verify (the signer returns only what verifies) and record the exact bytes."""
+        if work.refusal is not None:
+            return await self._journal.fail(last, work.refusal.code, work.refusal.reason, Outcome.NONE)
         raw = message.signed_bytes(work.request)
         signed: Signed | None = None
         if not expired(last, self._clock.now()):

@@ -6,6 +6,7 @@ queue, not fences: a stale holder's ack succeeds too, so what protects is the re
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 from initiator.bus.connection import Connection
@@ -23,16 +24,18 @@ class Held:
         client, operation: from its subject, which NATS guards.
         delivery: its latest delivery.
         begun: its turn came: it has left the waiting room, and the record may know it.
+        taken_at: loop time at which it came into our hands.
         redelivered: somebody, perhaps this replica before a restart, may have begun it already.
     """
 
-    __slots__ = ("begun", "client", "delivery", "operation", "redelivered")
+    __slots__ = ("begun", "client", "delivery", "operation", "redelivered", "taken_at")
 
     def __init__(self, client: str, operation: Operation, delivery: Delivery) -> None:
         self.client = client
         self.operation = operation
         self.delivery = delivery
         self.redelivered = delivery.delivered > 1
+        self.taken_at = asyncio.get_running_loop().time()
         self.begun = False
 
     @property

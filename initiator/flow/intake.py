@@ -5,9 +5,13 @@ One room for the handler and for whoever rehearses it: what passes here is refus
 
 from __future__ import annotations
 
+import contextlib
+import sys
+
 from initiator.config.schema import Settings
 from initiator.core import codec, message, policy, validate
 from initiator.core.model import ContentType, Operation, Request
+from initiator.errors import RejectError
 
 
 class Intake:
@@ -37,3 +41,14 @@ class Intake:
         # keygen-as-sign: a signed wallet_id must not read as another message
         message.check_unambiguous(request)
         return request
+
+    def reread(self, operation: Operation, encoding: ContentType, data: bytes) -> Request | None:
+        """A payload by the widest bounds that any configuration may have had; None if it is no request by any."""
+        with contextlib.suppress(RejectError):
+            return validate.parse_request(operation, codec.decode(encoding, data), encoding, _WIDEST, now=0.0)
+        return None
+
+
+_WIDEST = validate.Rules(
+    max_tx_bytes=sys.maxsize, tx_id_form="uuid_or_no_hyphen", max_expiry_s=sys.maxsize, max_labels=sys.maxsize
+)

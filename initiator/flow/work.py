@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from initiator.core import events
 from initiator.core.lifecycle import Claimant
 from initiator.core.model import ContentType, Operation, Request
-from initiator.errors import InitiatorError
+from initiator.errors import InitiatorError, RejectError
 from initiator.flow.held import Held
 from initiator.record import Entry
 
@@ -23,6 +23,7 @@ class Work:
         recorded_at: loop time at which we began to record the signed bytes; None if we did not.
         admitted: holds one of the lane's places for requests in preparation.
         holds_slot: took (or found) the slot of its id.
+        refusal: why the rules refuse it now, although it was claimed under others.
         problem: what the signer last said no with; why the deadline passed, if it does.
     """
 
@@ -30,6 +31,7 @@ class Work:
     request: Request
     encoding: ContentType
     claimant: Claimant
+    refusal: RejectError | None = None
     recorded_at: float | None = None
     admitted: bool = False
     holds_slot: bool = False

@@ -1,8 +1,8 @@
-"""Daemons that end by `os._exit` at one boundary of their work, forked from one process that imported it all before.
+"""Daemons that die or freeze at one boundary of their work, forked from one process that imported it all before.
 
-Everything that the daemon does to the outside goes through three calls, which are wrapped here; so a new step has its
-boundaries by itself, under a name that no table of a test knows yet. Not counted is what changes nothing: reads,
-answers to queries, management of streams and consumers, pulls and heartbeats.
+Everything that the daemon does to the outside goes through three calls, which are wrapped here, as are the ways in (a
+request, a result); so a new step has its boundaries by itself, under a name that no table of a test knows yet. Not
+counted is what changes nothing: reads, answers to queries, management of streams and consumers, pulls and heartbeats.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
@@ -23,6 +24,8 @@ from initiator.app import App
 from initiator.bus import streams
 from initiator.bus.connection import Connection
 from initiator.config.load import load_settings
+from initiator.flow.handler import Handler
+from initiator.flow.results import Results
 from initiator.keyfile import LocalSigner
 
 EXIT_CODE = 42
@@ -55,17 +58,22 @@ def step_of(_connection: Connection, subject: str, data: bytes, *_: Any) -> str 
 
 
 class Boundaries:
-    """Notes boundaries (`before` and `after` a step, numbered where a step comes again) and ends the process at one."""
+    """Notes boundaries (`before` and `after` a step, numbered where a step comes again) and ends or stops at one."""
 
-    def __init__(self, last: str, passed: Path) -> None:
+    def __init__(self, last: str, passed: Path, freeze: bool) -> None:
         self._last = last
+        self._freeze = freeze
         self._passed = passed
         self._times: Counter[str] = Counter()
 
     def _pass(self, name: str) -> None:
         with self._passed.open("a") as file:
             file.write(f"{name}\n")
-        if name == self._last:
+        if name != self._last:
+            return
+        if self._freeze:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        else:
             os._exit(EXIT_CODE)
 
     def wrap(self, name_of: Name, call: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
@@ -85,9 +93,13 @@ class Boundaries:
         return wrapped
 
 
-def run_daemon(config: str, last: str, passed: str) -> int:
+def run_daemon(config: str, last: str, passed: str, freeze: bool) -> int:
     """A daemon as `initiator run` makes it, with boundaries."""
-    boundaries = Boundaries(last, Path(passed))
+    boundaries = Boundaries(last, Path(passed), freeze)
+    for way_in, name in ((Handler, "handle"), (Results, "_process")):
+        step = f"handle {'request' if way_in is Handler else 'result'}"
+        wrapped = boundaries.wrap(lambda *_, step=step: step, getattr(way_in, name))
+        setattr(way_in, name, wrapped)
     for name in ("publish", "request"):
         setattr(Connection, name, boundaries.wrap(step_of, getattr(Connection, name)))
     form = streams.result_durable_form
@@ -111,7 +123,7 @@ def serve() -> None:
             os._exit(0)
 
 
-def _watch_over(order: dict[str, str]) -> None:
+def _watch_over(order: dict[str, Any]) -> None:
     passed = Path(order["passed"])
     pid = os.fork()
     if pid == 0:
@@ -120,7 +132,7 @@ def _watch_over(order: dict[str, str]) -> None:
         os.dup2(output, 2)
         code = 70
         try:
-            code = run_daemon(order["config"], order["last"], order["passed"])
+            code = run_daemon(order["config"], order["last"], order["passed"], bool(order["freeze"]))
         finally:
             sys.stderr.flush()
             os._exit(code)
@@ -143,15 +155,24 @@ class Daemon:
     def boundaries(self) -> list[str]:
         return self._passed.read_text().splitlines() if self._passed.exists() else []
 
+    async def frozen(self) -> None:
+        """Wait until the kernel says that it stands still."""
+        pid = await self._wait_for(".pid")
+        while not _stands_still(pid):
+            await asyncio.sleep(0.01)
+
     @property
     def has_ended(self) -> bool:
         return self._passed.with_suffix(".exit").exists()
 
     async def stop(self, number: int) -> int:
         """Send a signal that ends it and wait; returns the exit code."""
+        await self.send(number)
+        return await self._wait_for(".exit")
+
+    async def send(self, number: int) -> None:
         if not self.has_ended:
             os.kill(await self._wait_for(".pid"), number)
-        return await self._wait_for(".exit")
 
     async def _wait_for(self, suffix: str) -> int:
         while not (text := self._text(suffix)):
@@ -163,20 +184,25 @@ class Daemon:
         return path.read_text() if path.exists() else ""
 
 
+def _stands_still(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 class Forker:
     """Starts daemons in a hundredth of the time that an import takes."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
 
-    async def start(self, folder: Path, name: str, last: str) -> Daemon:
-        """A daemon with `folder/config.json` that ends at a boundary (empty: at none)."""
+    async def start(self, folder: Path, name: str, last: str, *, freeze: bool = False) -> Daemon:
+        """A daemon with `folder/config.json` that ends (or freezes) at a boundary (empty: at none)."""
         passed = folder / f"{name}.passed"
         order = {
             "config": str(folder / "config.json"),
             "output": str(folder / f"{name}.log"),
             "passed": str(passed),
             "last": last,
+            "freeze": freeze,
         }
         assert self._process.stdin
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
