@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
 
 from initiator import keyfile, kms
 from initiator.bus import streams
@@ -34,8 +35,11 @@ from initiator.flow.lane import Lane
 from initiator.flow.publisher import Publisher
 from initiator.flow.query import QueryService
 from initiator.flow.results import Results
+from initiator.flow.room import Room
+from initiator.flow.sweeper import Sweeper
 from initiator.flow.verification import ResultVerifier, WalletBook
-from initiator.flow.worker import Pair, Worker
+from initiator.flow.watchdog import Watchdog
+from initiator.flow.worker import Pair, Worker, result_form
 from initiator.health import Health
 from initiator.http import HealthServer
 from initiator.log import get_logger
@@ -61,7 +65,7 @@ class App:
     def __init__(self, settings: Settings, connect: SignerSource | None = None) -> None:
         self.settings = settings
         self._connect = connect or connect_signer
-        self.health = Health(("nats", "nodes", "streams", "signer", "worker"))
+        self.health = Health(("nats", "nodes", "streams", "record", "signer", "worker", "progress"))
         self.metrics = Metrics()
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
@@ -204,6 +208,7 @@ class App:
         record = Record(js)
         journal = Journal(record, clock, self.metrics, board)
         lanes = self._lanes(js)
+        room = Room(js, settings.streams.claim_high_water, self.health, self.metrics, clock)
         client_id = settings.mpcium.client_id if settings.mpcium.routing == "scoped" else None
         publisher = Publisher(
             record=record,
@@ -220,6 +225,7 @@ class App:
             signer=signer,
             publisher=publisher,
             lanes=lanes,
+            room=room,
             board=board,
             clock=clock,
             metrics=self.metrics,
@@ -248,7 +254,19 @@ class App:
         await self._listen(board)
         await QueryService(answering, record, settings.query.page_size).start()
         await CancelService(answering, record, journal).start()
-        await self._until_stopped(worker, signer)
+        chores = [
+            room.run(),
+            Watchdog(js, settings, self.health, self.metrics, clock).run(),
+            self._sweeper(record, lanes, nodes_js).run(),
+            self._watch_signer(signer),
+        ]
+        await self._until_stopped(worker, chores)
+
+    def _sweeper(self, record: Record, lanes: dict[Operation, Lane], nodes_js: JetStream) -> Sweeper:
+        forms = [result_form(self.settings, operation) for operation in Operation]
+        keep = [partial(streams.keep_durable, nodes_js, subjects.NODE_RESULTS_STREAM, form) for form in forms]
+        interval_s = self.settings.worker.ack_wait_s
+        return Sweeper(record=record, lanes=lanes, keep_durables=keep, clock=SystemClock(), interval_s=interval_s)
 
     def _lanes(self, js: JetStream) -> dict[Operation, Lane]:
         clients, clock = self.settings.clients, SystemClock()
@@ -259,7 +277,8 @@ class App:
         def lane(operation: Operation) -> Lane:
             cap = self.settings.mpcium.lane(operation).in_flight
             lookahead = self.settings.worker.lookahead
-            return Lane(operation, Slots(js, operation, cap), min(lookahead, 2 * cap) or lookahead, weight_of, clock)
+            admitted = min(lookahead, 2 * cap) or lookahead
+            return Lane(operation, Slots(js, operation, cap), admitted, weight_of, clock, self.metrics)
 
         return {operation: lane(operation) for operation in Operation}
 
@@ -273,12 +292,9 @@ class App:
             await self._connection.subscribe(f"initiator.out.*.*.*.{state}", on_event)
         self._connection.on_return(board.poke_all)
 
-    async def _until_stopped(self, worker: Worker, signer: Signer) -> None:
-        watchers = [
-            asyncio.create_task(self._watch_signer(signer)),
-            asyncio.create_task(self._leave_when_closed(self._connection)),
-            asyncio.create_task(self._leave_when_closed(self._nodes_connection)),
-        ]
+    async def _until_stopped(self, worker: Worker, chores: list[Coroutine[Any, Any, None]]) -> None:
+        leaving = [self._leave_when_closed(one) for one in (self._connection, self._nodes_connection)]
+        watchers = [asyncio.create_task(_unfailing(chore)) for chore in (*chores, *leaving)]
         self.health.set("worker", True)
         self.health.mark_started()
         log.info("daemon.started", clients=sorted(self.settings.clients), routing=self.settings.mpcium.routing)
@@ -303,6 +319,14 @@ class App:
             state = signer.health()
             self.health.set("signer", state.ok, state.reason, state.code)
             await asyncio.sleep(SIGNER_WATCH_S)
+
+
+async def _unfailing(chore: Coroutine[Any, Any, None]) -> None:
+    """An error that nobody foresaw is seen, and ends no more than this chore."""
+    try:
+        await chore
+    except Exception as error:
+        log.exception("daemon.chore_failed", error_type=type(error).__name__)
 
 
 class _StoppedError(Exception):

@@ -25,6 +25,14 @@ class Metrics:
         )
         self.held = Gauge("initiator_requests_held", "unfinished requests held here", registry=self.registry)
 
+        self.stalled = Gauge(
+            "initiator_stalled", "1 while requests wait and nothing moves", ["operation"], registry=self.registry
+        )
+        self.slots_recovered = self._counter("slots_recovered", "slots that an ended operation had kept", "operation")
+        self.record_used = Gauge(
+            "initiator_record_used_ratio", "how full the record is; 0 without a limit", registry=self.registry
+        )
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"initiator_{name}", text, labels, registry=self.registry)
 

@@ -6,10 +6,26 @@ more. A takeover finds the slot of its id still taken, since the subject is the 
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
 from initiator.bus.errors import SequenceConflictError, StreamFullError
 from initiator.bus.jetstream import JetStream, guard
 from initiator.core import subjects
 from initiator.core.model import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A taken slot.
+
+    Attributes:
+        taken_at: Unix seconds by the server's clock.
+    """
+
+    operation_id: str
+    sequence: int
+    taken_at: float
 
 
 class Slots:
@@ -46,6 +62,18 @@ class Slots:
         """
         if self.cap:
             await self._js.purge(subjects.SLOTS_STREAMS[self._operation], subjects.slot(self._operation, operation_id))
+
+    async def taken(self) -> AsyncIterator[Slot]:
+        """All slots that are taken over all replicas, oldest first."""
+        stream, filter_, sequence = subjects.SLOTS_STREAMS[self._operation], subjects.slot(self._operation, "*"), 1
+        while self.cap and (stored := await self._js.next(stream, filter_, sequence)) is not None:
+            yield Slot(stored.subject.rpartition(".")[2], stored.sequence, stored.time)
+            sequence = stored.sequence + 1
+
+    async def free_exactly(self, slot: Slot) -> None:
+        """Free a slot as it was seen; the same id's next one stays taken."""
+        subject = subjects.slot(self._operation, slot.operation_id)
+        await self._js.purge(subjects.SLOTS_STREAMS[self._operation], subject, up_to=slot.sequence)
 
     async def newest(self) -> str | None:
         """The id that took the newest slot, if any is taken."""

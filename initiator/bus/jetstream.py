@@ -125,9 +125,10 @@ class JetStream:
             raise
         return True
 
-    async def purge(self, stream: str, subject: str) -> int:
-        """Remove the messages on `subject`; returns how many there were."""
-        return int((await self.api(f"STREAM.PURGE.{stream}", {"filter": subject})).get("purged", 0))
+    async def purge(self, stream: str, subject: str, *, up_to: int | None = None) -> int:
+        """Remove the messages on `subject`, up to a sequence if one is given; returns how many there were."""
+        bound = {} if up_to is None else {"seq": up_to + 1}  # the server stops before `seq`
+        return int((await self.api(f"STREAM.PURGE.{stream}", {"filter": subject} | bound)).get("purged", 0))
 
 
 def guard(subject_filter: str, sequence: int) -> dict[str, str]:

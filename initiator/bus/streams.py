@@ -20,6 +20,9 @@ from initiator.config.schema import Settings
 from initiator.core import subjects
 from initiator.core.model import Operation
 from initiator.errors import Code, HaltError
+from initiator.log import get_logger
+
+log = get_logger()
 
 NANOSECOND = 1_000_000_000
 Form = dict[str, Any]
@@ -282,14 +285,15 @@ def request_durable_form(settings: Settings, client: str, operation: Operation) 
 
 
 def result_durable_form(operation: Operation, client_id: str | None) -> Form:
-    """mpcium's own form of a result durable, by its own name."""
+    """A result durable by mpcium's own name and in its form, but for the number of deliveries."""
     return {
         "durable_name": subjects.node_result_durable(operation, client_id),
         "ack_policy": "explicit",
         "deliver_policy": "all",
         "filter_subjects": [subjects.node_result_filter(operation, client_id)],
         "ack_wait": nanoseconds(30),
-        "max_deliver": 3,
+        # mpcium's clients say 3: a result that three holders died with would be stranded (wire trap 14)
+        "max_deliver": -1,
         "max_ack_pending": 1000,
     }
 
@@ -302,3 +306,27 @@ async def ensure_durable(js: JetStream, stream: str, form: Form) -> None:
     """
     name = form["durable_name"]
     await js.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": form})
+
+
+async def keep_durable(js: JetStream, stream: str, form: Form, before: float) -> None:
+    """Bring a durable back into this form where a node's start changed it, and deliver again what it gave up on.
+
+    A message that was delivered as often as the durable allows is delivered no more, also after the limit is raised;
+    a durable made anew delivers whatever the work queue still holds.
+
+    Args:
+        before: only a message stored before this moment (Unix seconds) can have been given up on.
+
+    Raises:
+        NotFoundError: the durable is gone; whoever pulls from it creates it.
+    """
+    name = form["durable_name"]
+    oldest = await js.next(stream, form["filter_subjects"][0], 1)
+    found = await js.api(f"CONSUMER.INFO.{stream}.{name}")
+    if oldest is not None and oldest.time < before and not found["num_pending"] and not found["num_ack_pending"]:
+        log.warning("streams.stranded_results", durable=name, sequence=oldest.sequence)
+        await js.api(f"CONSUMER.DELETE.{stream}.{name}")
+        await ensure_durable(js, stream, form)
+    elif found["config"].get("max_deliver", -1) != form["max_deliver"]:
+        log.info("streams.durable_restored", durable=name, max_deliver=found["config"].get("max_deliver"))
+        await ensure_durable(js, stream, form)

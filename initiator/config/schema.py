@@ -179,6 +179,9 @@ class StreamSettings(Section):
     )
     max_requests_bytes: int = Field(1_073_741_824, ge=1_048_576, description="size of the request queue")
     max_events_bytes: int = Field(-1, ge=-1, description="size of the record; -1: as large as the server allows")
+    claim_high_water: float = Field(
+        0.9, gt=0, le=1, description="above this part of max_events_bytes no new id is claimed: requests wait"
+    )
     max_dead_bytes: int = Field(
         1_073_741_824, ge=1_048_576, description="size of the dead letters; the oldest go first"
     )

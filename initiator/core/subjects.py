@@ -90,6 +90,11 @@ def reject(client: str, operation: Operation, request_seq: int) -> str:
     return f"initiator.reject.{client}.{operation}.{request_seq}.rejected"
 
 
+def rejections(operation: Operation) -> str:
+    """Filter for all refusals of one operation."""
+    return f"initiator.reject.*.{operation}.*.rejected"
+
+
 def dead(client: str, operation: Operation, request_seq: int) -> str:
     return f"initiator.dead.{client}.{operation}.{request_seq}"
 

@@ -42,6 +42,7 @@ _DAEMON_AT_NODES_PUBLISH = [
     *(f"$JS.API.STREAM.MSG.GET.{stream}" for stream in ("mpc-keygen", "mpc-signing", "mpc")),
     "$JS.API.CONSUMER.DURABLE.CREATE.mpc.*",
     "$JS.API.CONSUMER.INFO.mpc.*",
+    "$JS.API.CONSUMER.DELETE.mpc.*",
     "$JS.API.CONSUMER.MSG.NEXT.mpc.*",
     "$JS.ACK.mpc.>",
 ]

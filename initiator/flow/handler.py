@@ -36,6 +36,7 @@ from initiator.flow.intake import Intake
 from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
 from initiator.flow.publisher import Publisher
+from initiator.flow.room import Room
 from initiator.flow.work import Work, expired
 from initiator.log import get_logger
 from initiator.metrics import Metrics
@@ -58,6 +59,7 @@ class Handler:
         signer: Signer,
         publisher: Publisher,
         lanes: dict[Operation, Lane],
+        room: Room,
         board: Board,
         clock: Clock,
         metrics: Metrics,
@@ -67,6 +69,7 @@ class Handler:
         self._journal = journal
         self._signer = signer
         self._lanes = lanes
+        self._room = room
         self._board = board
         self._clock = clock
         self._metrics = metrics
@@ -257,6 +260,7 @@ class Handler:
         expires_at = work.request.expires_at or work.held.delivery.stored_at + lane.default_expiry_s
         if expires_at <= now:
             await self._let_expire(work, expires_at)
+        self._room.check()
         digest = work.claimant.request_digest
         return await self._journal.claim(
             work.held, work.operation_id, digest, expires_at, work.encoding, work.request.labels

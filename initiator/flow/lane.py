@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from initiator.core.model import Operation
 from initiator.core.turns import Turns
 from initiator.errors import InitiatorError
 from initiator.flow.clock import Clock
 from initiator.log import get_logger
+from initiator.metrics import Metrics
 from initiator.slots import Slots
 
 log = get_logger()
@@ -77,12 +78,19 @@ class Lane:
     """
 
     def __init__(
-        self, operation: Operation, slots: Slots, admitted: int, weight_of: Callable[[str], int], clock: Clock
+        self,
+        operation: Operation,
+        slots: Slots,
+        admitted: int,
+        weight_of: Callable[[str], int],
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self.operation = operation
         self.admission = Gate(admitted, weight_of)
         self._slots = slots
         self._clock = clock
+        self._metrics = metrics
         # One at a time asks for a slot, in turns: the others wait here without asking.
         self._asking = Gate(1, weight_of)
         self._freed = asyncio.Event()
@@ -107,6 +115,15 @@ class Lane:
     async def current_holder(self) -> str | None:
         """The id that took the newest slot of this lane over all replicas."""
         return await self._slots.newest()
+
+    async def free_left_behind(self, before: float, has_ended: Callable[[str], Awaitable[bool]]) -> None:
+        """Free the slots taken before a moment (Unix seconds) whose operations have ended."""
+        async for slot in self._slots.taken():
+            if slot.taken_at < before and await has_ended(slot.operation_id):
+                await self._slots.free_exactly(slot)
+                self._metrics.slots_recovered.labels(self.operation).inc()
+                log.warning("lane.slot_recovered", op=self.operation.value, id=slot.operation_id)
+                self._freed.set()
 
     async def free_slot(self, operation_id: str) -> None:
         """Free the slot of an id; a failure is logged and left to whoever settles the request."""

@@ -87,9 +87,7 @@ class Worker:
         return min(worker.prefetch_per_client, self._share - self._held_by[pair], worker.max_held - len(self._held))
 
     def _result_pull(self, operation: Operation) -> Pull:
-        mpcium = self._settings.mpcium
-        client_id = mpcium.client_id if mpcium.routing == "scoped" else None
-        form = streams.result_durable_form(operation, client_id)
+        form = result_form(self._settings, operation)
 
         async def ensure() -> None:
             await streams.ensure_durable(self._nodes_js, subjects.NODE_RESULTS_STREAM, form)
@@ -199,6 +197,12 @@ class Worker:
     def busy(self) -> int:
         """Requests in our hands."""
         return len(self._held)
+
+
+def result_form(settings: Settings, operation: Operation) -> streams.Form:
+    """The configured form of a result durable."""
+    mpcium = settings.mpcium
+    return streams.result_durable_form(operation, mpcium.client_id if mpcium.routing == "scoped" else None)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

@@ -25,6 +25,7 @@ from tests.chaos.profile import SETTLE_S, Profile
 from tests.chaos.world import World, world
 
 LEAST_SHARE = 0.70
+SLOTS = ("INITIATOR_SLOTS_KEYGEN", "INITIATOR_SLOTS_SIGN", "INITIATOR_SLOTS_RESHARE")
 LEAST_OF_A_KIND, LONG_RUN_S = 3, 120.0
 
 
@@ -40,7 +41,9 @@ async def run(
     """
     async with world(profile, folder, daemon) as one:
         counts = await _unleash(one, folder, layers)
-        await _settle(one)
+        # late answers, and results that come back after mpcium's ack wait, may still change what is recorded
+        await _empty(one, accounts.NODES, "mpc")
+        await _empty(one, accounts.DAEMON, *SLOTS)
         await dump(one.nats.urls, _login(one, accounts.DAEMON), _login(one, accounts.NODES), folder)
         starts = [replica.starts for replica in one.replicas]
     judge = Judge(Evidence.read(folder), one.key.spki)
@@ -58,7 +61,7 @@ async def _unleash(one: World, folder: Path, layers: Sequence[str]) -> dict[str,
                 until = time.monotonic() + one.profile.duration_s
                 strikes = Faults(one, struck, layers)
                 await asyncio.gather(load.run(until), strikes.run(until))
-                await _quiet(one)
+                await _empty(one, accounts.DAEMON, "INITIATOR_REQUESTS")
         finally:
             await load.close()
         return strikes.counts
@@ -82,30 +85,15 @@ async def _spy(one: World, folder: Path) -> AsyncIterator[Client]:
             await nc.close()
 
 
-async def _quiet(one: World) -> None:
-    """Wait until no request is left, for as long as things may take."""
-    login = _login(one, accounts.DAEMON)
-    nc = await nats.connect(one.nats.urls, max_reconnect_attempts=-1, error_cb=_nothing, **login)
+async def _empty(one: World, user: str, *streams: str) -> None:
+    """Wait until nothing is left in some streams, for as long as things may take."""
+    nc = await nats.connect(one.nats.urls, max_reconnect_attempts=-1, error_cb=_nothing, **_login(one, user))
     try:
         deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline:
             with contextlib.suppress(nats.errors.Error, nats.js.errors.Error):
-                if (await nc.jetstream().stream_info("INITIATOR_REQUESTS")).state.messages == 0:
-                    return
-            await asyncio.sleep(0.5)
-    finally:
-        await nc.close()
-
-
-async def _settle(one: World) -> None:
-    """Late answers and results that come back after mpcium's ack wait may still change what is recorded."""
-    login = _login(one, accounts.NODES)
-    nc = await nats.connect(one.nats.urls, max_reconnect_attempts=-1, error_cb=_nothing, **login)
-    try:
-        deadline = time.monotonic() + SETTLE_S
-        while time.monotonic() < deadline:
-            with contextlib.suppress(nats.errors.Error, nats.js.errors.Error):
-                if (await nc.jetstream().stream_info("mpc")).state.messages == 0:
+                found = [(await nc.jetstream().stream_info(stream)).state.messages for stream in streams]
+                if not any(found):
                     return
             await asyncio.sleep(0.5)
     finally:
@@ -123,6 +111,7 @@ async def _nothing(_error: Exception) -> None:
 def failures(profile: Profile, verdict: dict[str, Any]) -> list[str]:
     """What is wrong with a verdict."""
     wrong = [f"{name}: expected 0, got {verdict[name]}" for name in ZEROS if verdict[name]]
+    wrong += [f"left: {count} in {name}" for name, count in verdict["left"].items()]
     if verdict["completed_share"] < LEAST_SHARE:
         wrong.append(f"completed_share: expected at least {LEAST_SHARE}, got {verdict['completed_share']}")
     if profile.duration_s >= LONG_RUN_S:

@@ -140,9 +140,11 @@ def test_an_id_claimed_for_another_payload_does_not_end_this_request() -> None:
 
 @pytest.mark.parametrize("name", ["lost", "twice", "invalid", "stuck", "conflicts_signed"])
 def test_any_count_that_is_not_zero_fails_a_run(name: str) -> None:
-    good = dict.fromkeys(("lost", "twice", "invalid", "stuck", "conflicts_signed"), 0) | {"completed_share": 1.0}
+    good: dict[str, Any] = dict.fromkeys(("lost", "twice", "invalid", "stuck", "conflicts_signed"), 0)
+    good |= {"completed_share": 1.0, "left": {}}
     verdict = good | {"faults": {"replica_killed": 3}}
     assert failures(Profile(duration_s=120, seed=1), verdict) == []
     assert failures(Profile(duration_s=120, seed=1), verdict | {name: 1}) == [f"{name}: expected 0, got 1"]
     assert len(failures(Profile(duration_s=120, seed=1), verdict | {"completed_share": 0.69})) == 1
+    assert len(failures(Profile(duration_s=120, seed=1), verdict | {"left": {"INITIATOR_SLOTS_SIGN": 1}})) == 1
     assert len(failures(Profile(duration_s=120, seed=1), verdict | {"faults": {"replica_killed": 2}})) == 1

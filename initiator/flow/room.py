@@ -1,0 +1,72 @@
+"""Room in the record: no new id is claimed above a high-water mark, so that what is in flight can always be recorded.
+
+A record that is full stops everything: results could not be recorded, and would wait. So above the mark requests wait
+in their queue instead, until the record is made larger.
+"""
+
+from __future__ import annotations
+
+from initiator.bus import streams
+from initiator.bus.jetstream import JetStream
+from initiator.core import subjects
+from initiator.errors import Code, InitiatorError, RetryError
+from initiator.flow.clock import Clock
+from initiator.health import Health
+from initiator.log import get_logger
+from initiator.metrics import Metrics
+
+log = get_logger()
+PART = "record"
+LOOK_S = 5.0
+
+
+class Room:
+    """Whether ids may be claimed.
+
+    Args:
+        high_water: the fraction of the record's size above which none is.
+    """
+
+    def __init__(self, js: JetStream, high_water: float, health: Health, metrics: Metrics, clock: Clock) -> None:
+        self._js = js
+        self._high_water = high_water
+        self._health = health
+        self._metrics = metrics
+        self._clock = clock
+        self._used: float | None = None
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except InitiatorError as error:
+                log.debug("room.blind", code=error.code.value, reason=error.reason)  # other parts say why
+            await self._clock.sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """See how full the record is. A record without a limit is never full."""
+        found = await streams.info(self._js, subjects.EVENTS_STREAM)
+        limit = found["config"]["max_bytes"] if found else -1
+        used = found["state"]["bytes"] / limit if found and limit > 0 else 0.0
+        closed, was_closed = used >= self._high_water, self.closed
+        self._used = used
+        self._metrics.record_used.set(used)
+        self._health.set(PART, not closed, self._reason, Code.RECORD_FULL)
+        if closed and not was_closed:
+            log.error("room.closed", code=Code.RECORD_FULL.value, reason=self._reason)
+        elif was_closed and not closed:
+            log.info("room.open", used=round(used, 3))
+
+    @property
+    def closed(self) -> bool:
+        return self._used is not None and self._used >= self._high_water
+
+    @property
+    def _reason(self) -> str:
+        return f"the record is {100 * (self._used or 0):.1f} % full: no new id is claimed above {self._high_water:.0%}"
+
+    def check(self) -> None:
+        """Raises RetryError where no id may be claimed now."""
+        if self.closed:
+            raise RetryError(Code.RECORD_FULL, self._reason, delay_s=LOOK_S)

@@ -1,0 +1,74 @@
+"""Says so when work waits and nothing moves, whatever the reason: the alarm for what nobody foresaw.
+
+Work waits when a request is in the queue. Something moves when an event of that operation, or a refusal, is recorded
+by any replica. Both are read from the streams, so that a replica that sees nothing of its own is no blind spot.
+"""
+
+from __future__ import annotations
+
+from initiator.bus.jetstream import JetStream
+from initiator.config.schema import Settings
+from initiator.core import subjects
+from initiator.core.model import Operation
+from initiator.errors import Code, InitiatorError
+from initiator.flow.clock import Clock
+from initiator.health import Health
+from initiator.log import get_logger
+from initiator.metrics import Metrics
+
+log = get_logger()
+PART = "progress"
+LOOK_S = 10.0
+
+
+class Watchdog:
+    """Watches all lanes.
+
+    A lane's bound is its result timeout and one ack wait: after that at least a failure must have been recorded.
+    """
+
+    def __init__(self, js: JetStream, settings: Settings, health: Health, metrics: Metrics, clock: Clock) -> None:
+        self._js = js
+        self._health = health
+        self._metrics = metrics
+        self._clock = clock
+        ack_wait_s = settings.worker.ack_wait_s
+        self._bounds = {op: settings.mpcium.lane(op).result_timeout_s + ack_wait_s for op in Operation}
+        self._look_s = min(LOOK_S, *(bound / 4 for bound in self._bounds.values()))
+        self._stalled: dict[Operation, bool] = dict.fromkeys(Operation, False)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        self._health.set(PART, True)
+        while True:
+            await self._clock.sleep(self._look_s)
+            try:
+                for operation in Operation:
+                    await self._look(operation)
+            except InitiatorError as error:
+                log.debug("watchdog.blind", code=error.code.value, reason=error.reason)  # other parts say why
+
+    async def _look(self, operation: Operation) -> None:
+        still_s = await self._standing_still(operation)
+        stalled = still_s > self._bounds[operation]
+        if stalled == self._stalled[operation]:
+            return
+        self._stalled[operation] = stalled
+        self._metrics.stalled.labels(operation).set(stalled)
+        if stalled:
+            log.error("watchdog.stalled", op=operation.value, code=Code.STALLED.value, seconds=round(still_s))
+        else:
+            log.info("watchdog.moving", op=operation.value)
+        standing = [op.value for op, stands in self._stalled.items() if stands]
+        self._health.set(PART, not standing, f"requests wait and nothing moves: {', '.join(standing)}", Code.STALLED)
+
+    async def _standing_still(self, operation: Operation) -> float:
+        """For how many seconds work has waited and nothing has moved."""
+        oldest = await self._js.next(subjects.REQUESTS_STREAM, subjects.request("*", operation), 1)
+        if oldest is None:
+            return 0.0
+        moved_at = oldest.time
+        for filter_ in (subjects.event("*", operation, "*", ">"), subjects.rejections(operation)):
+            last = await self._js.last(subjects.EVENTS_STREAM, filter_)
+            moved_at = max(moved_at, last.time if last else 0.0)
+        return self._clock.now() - moved_at
