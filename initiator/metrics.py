@@ -28,6 +28,9 @@ class Metrics:
         self.stalled = Gauge(
             "initiator_stalled", "1 while requests wait and nothing moves", ["operation"], registry=self.registry
         )
+        self.kms_region_up = Gauge(
+            "initiator_kms_region_up", "0 while a Region is left alone", ["region"], registry=self.registry
+        )
         self.slots_recovered = self._counter("slots_recovered", "slots that an ended operation had kept", "operation")
         self.record_used = Gauge(
             "initiator_record_used_ratio", "how full the record is; 0 without a limit", registry=self.registry

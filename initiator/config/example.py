@@ -37,6 +37,11 @@ def _render(model: type[BaseModel], value: BaseModel | None, depth: int, lines: 
             inner: list[str] = []
             _render(ClientSettings, ClientSettings(), 2, inner)
             lines.extend(f"#{line}" for line in inner)
+        elif section is not None and isinstance(current, list):
+            lines.append(f"{pad}{name}: []{comment}; each with:")
+            inner = []
+            _render(section, section.model_construct(**_defaults(section)), depth + 1, inner)
+            lines.extend(f"#{line}" for line in inner)
         elif section is not None and current is None:
             lines.append(f"{pad}{name}: null{comment}; its keys:")
             inner = []
@@ -51,6 +56,11 @@ def _render(model: type[BaseModel], value: BaseModel | None, depth: int, lines: 
             lines.append(f"{pad}{name}: {json.dumps(_plain(current))}{comment}")
 
 
+def _defaults(section: type[BaseModel]) -> dict[str, Any]:
+    """Every field of a section; null where there is no default."""
+    return {name: None if info.is_required() else info.default for name, info in section.model_fields.items()}
+
+
 def _is_secret(annotation: Any) -> bool:
     return SecretStr in (annotation, *get_args(annotation))
 
@@ -58,7 +68,9 @@ def _is_secret(annotation: Any) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return "[redacted]"
-    if isinstance(value, tuple):
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value
 

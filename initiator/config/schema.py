@@ -59,10 +59,19 @@ class NatsSettings(Section):
     jetstream_domain: str | None = Field(None, description="JetStream domain, if the server has one")
 
 
+class KmsRegion(Section):
+    region: str = Field(description="AWS Region")
+    key_id: str | None = Field(None, description="the key's name there; default: the same multi-Region key")
+    endpoint_url: str | None = Field(None, description="KMS endpoint there")
+
+
 class KmsSettings(Section):
     region: str | None = Field(None, description="AWS Region; default: AWS's own chain (AWS_REGION, profile)")
     key_id: str | None = Field(None, description="key id, key ARN, alias/NAME or alias ARN")
     endpoint_url: str | None = Field(None, description="KMS endpoint, for VPC endpoints and emulators")
+    fallbacks: list[KmsRegion] = Field(
+        [], description="further Regions of a multi-Region key, tried in this order when one is down"
+    )
     access_key_id: SecretStr | None = Field(
         None, description="static credentials, together with secret_access_key; environment or file only"
     )
@@ -92,11 +101,39 @@ class KmsSettings(Section):
             raise ValueError("access_key_id and secret_access_key come together")
         if (self.session_token or self.session_token_file) and not key_id:
             raise ValueError("session_token needs access_key_id and secret_access_key")
+        if self.fallbacks and not self.region:
+            raise ValueError("fallbacks need a region: the first one to try")
+        for number, fallback in enumerate(self.fallbacks):
+            if fallback.key_id is None and "mrk-" not in (self.key_id or ""):
+                raise ValueError(
+                    f"fallbacks.{number}.key_id: expected a key there, since key_id is no multi-Region key"
+                )
         return self
+
+    def of_regions(self) -> list[KmsSettings]:
+        """The settings of each Region alone, in the order in which they are tried."""
+        others = [
+            self.model_copy(
+                update={
+                    "region": one.region,
+                    "key_id": one.key_id or _in_region(self.key_id or "", one.region),
+                    "endpoint_url": one.endpoint_url,
+                    "fallbacks": [],
+                }
+            )
+            for one in self.fallbacks
+        ]
+        return [self.model_copy(update={"fallbacks": []}), *others]
 
     @property
     def has_static_credentials(self) -> bool:
         return bool(self.access_key_id or self.access_key_id_file)
+
+
+def _in_region(key_id: str, region: str) -> str:
+    """A multi-Region key's name in another Region: its ARN holds the Region, its id does not."""
+    parts = key_id.split(":")
+    return ":".join([*parts[:3], region, *parts[4:]]) if len(parts) == 6 else key_id
 
 
 class LocalKeySettings(Section):

@@ -37,12 +37,13 @@ class Key:
     spec: str = "ECC_NIST_P256"
     usage: str = "SIGN_VERIFY"
     state: str = "Enabled"
+    region: str = REGION
     key_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     private: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
     @property
     def arn(self) -> str:
-        return f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{self.key_id}"
+        return f"arn:aws:kms:{self.region}:{ACCOUNT}:key/{self.key_id}"
 
     @property
     def spki(self) -> bytes:
