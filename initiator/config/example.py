@@ -40,7 +40,8 @@ def _render(model: type[BaseModel], value: BaseModel | None, depth: int, lines: 
         elif section is not None and isinstance(current, list):
             lines.append(f"{pad}{name}: []{comment}; each with:")
             inner = []
-            _render(section, section.model_construct(**_defaults(section)), depth + 1, inner)
+            _render(section, section.model_construct(**_defaults(section)), depth + 2, inner)
+            inner[0] = f"{pad}  - {inner[0].lstrip()}"
             lines.extend(f"#{line}" for line in inner)
         elif section is not None and current is None:
             lines.append(f"{pad}{name}: null{comment}; its keys:")
@@ -57,8 +58,9 @@ def _render(model: type[BaseModel], value: BaseModel | None, depth: int, lines: 
 
 
 def _defaults(section: type[BaseModel]) -> dict[str, Any]:
-    """Every field of a section; null where there is no default."""
-    return {name: None if info.is_required() else info.default for name, info in section.model_fields.items()}
+    """Every field of a section; its example where there is no default."""
+    return {name: (info.examples or [None])[0] if info.is_required() else info.default
+            for name, info in section.model_fields.items()}  # fmt: skip
 
 
 def _is_secret(annotation: Any) -> bool:

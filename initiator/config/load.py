@@ -164,9 +164,10 @@ def fields(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any
     for name, info in model.model_fields.items():
         annotation = info.annotation
         section = section_of(annotation)
-        if _is_container(annotation) and getattr(annotation, "__origin__", None) is dict:
+        if _is_container(annotation):
             found[f"{prefix}{name}"] = annotation
-            found |= fields(get_args(annotation)[1], f"{prefix}{name}.*.")
+            if getattr(annotation, "__origin__", None) is dict and section is not None:
+                found |= fields(section, f"{prefix}{name}.*.")
         elif section is not None:
             found |= fields(section, f"{prefix}{name}.")
         else:

@@ -60,7 +60,7 @@ class NatsSettings(Section):
 
 
 class KmsRegion(Section):
-    region: str = Field(description="AWS Region")
+    region: str = Field(description="AWS Region", examples=["eu-west-1"])
     key_id: str | None = Field(None, description="the key's name there; default: the same multi-Region key")
     endpoint_url: str | None = Field(None, description="KMS endpoint there")
 

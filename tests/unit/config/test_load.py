@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -217,8 +219,40 @@ def test_commented_keys_of_the_example_are_keys_too(tmp_path: Path) -> None:
     for line in render().splitlines()[5:]:
         if "only from the environment" in line or line.startswith(("##", "clients: {}")):
             continue
+        if line.startswith(("#      - ", "#        ")):
+            continue  # a list's item: see the next test
         # a section that is null by default gets the keys that are commented out below it
         lines.append(line.removeprefix("#").replace("nats: null", "nats:").replace("tls: null", "tls:"))
     loaded = load(tmp_path, "\n".join(lines))
     assert "payments" in loaded.settings.clients
     assert loaded.settings.mpcium.nats is not None
+
+
+def test_a_commented_list_item_of_the_example_is_one(tmp_path: Path) -> None:
+    items = [line[1:] for line in render().splitlines() if line.startswith(("#      - ", "#        "))]
+    head = ["signer:", "  kms:", "    region: eu-central-1", "    key_id: mrk-1", "    fallbacks:"]
+    loaded = load(tmp_path, "\n".join([*head, *items, "clients: {alice: {}}"]))
+    assert [one.region for one in loaded.settings.signer.kms.of_regions()] == ["eu-central-1", "eu-west-1"]
+
+
+@pytest.mark.parametrize(
+    ("kms", "names"),
+    [
+        ({"key_id": "mrk-1", "fallbacks": [{"region": "r"}]}, "fallbacks need a region"),
+        ({"region": "a", "key_id": "1", "fallbacks": [{"region": "r"}]}, "fallbacks.0.key_id"),
+        ({"region": "a", "key_id": "mrk-1", "fallbacks": [{}]}, "signer.kms.fallbacks.0.region"),
+        ({"region": "a", "key_id": "mrk-1", "fallbacks": [{"region": "r", "zone": "z"}]}, "fallbacks.0.zone"),
+        ({"region": "a", "key_id": "mrk-1", "fallbacks": {"region": "r"}}, "signer.kms.fallbacks"),
+    ],
+)
+def test_a_wrong_fallback_is_named(tmp_path: Path, kms: dict[str, Any], names: str) -> None:
+    with pytest.raises(HaltError, match=names):
+        load(tmp_path, json.dumps({"signer": {"kms": kms}, "clients": {"alice": {}}}))
+
+
+def test_a_multi_region_keys_name_in_another_region(tmp_path: Path) -> None:
+    arn = "arn:aws:kms:a:1:key/mrk-1"
+    kms = {"region": "a", "key_id": arn, "fallbacks": [{"region": "b"}, {"region": "c", "key_id": "alias/c"}]}
+    loaded = load(tmp_path, json.dumps({"signer": {"kms": kms}, "clients": {"alice": {}}}))
+    names = [one.key_id for one in loaded.settings.signer.kms.of_regions()]
+    assert names == [arn, "arn:aws:kms:b:1:key/mrk-1", "alias/c"]
