@@ -1,5 +1,6 @@
 # make demo: the main job on this machine.   make test: all tests.   make lint: style, types, import rules.
 # make chaos DURATION=120 SEED=1 REPLICAS=2 NATS=1: faults of all kinds, and a judge that counts what they broke.
+# make fuzz DURATION=60 SEED=1: odd inputs for every decoder.
 # Needs Python 3.11 to 3.14 with its venv module. Everything else goes into .venv, in the locked versions.
 
 PYTHON ?= python3
@@ -12,10 +13,10 @@ NATS ?= 1
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: demo test test-full chaos lint format lock config-example clean help
+.PHONY: demo test test-full chaos fuzz lint format lock config-example clean help
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 demo: $(READY)
 	$(BIN)/initiator dev --once
@@ -28,6 +29,9 @@ test-full: $(READY)
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --duration $(DURATION) --seed $(SEED) --replicas $(REPLICAS) --nats $(NATS)
+
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --duration $(DURATION) --seed $(SEED)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -122,7 +122,7 @@ def _nest(dotted: str, text: str) -> dict[str, Any]:
     *sections, last = dotted.split(".")
     try:
         value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         value = text
     # a password that looks like a number stays the text that it is
     value = text if _is_text(dotted) else value

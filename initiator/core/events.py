@@ -85,6 +85,7 @@ class Event:
         return Outcome(self.body["outcome"]) if self.state is State.FAILED else None
 
 
+_LAST_SECOND = 253_370_764_800.0  # 9999-01-01; as far before 1970 it is the year -6059, which no text names
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -95,11 +96,16 @@ def is_id(text: str) -> bool:
 
 def format_time(seconds: float) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)  # or a time read back would lose one now and then
+    return f"{datetime.fromtimestamp(whole, UTC).replace(tzinfo=None).isoformat()}.{milliseconds:03d}Z"
 
 
 def parse_time(text: str) -> float:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    """Unix seconds; raises ValueError for what is no time, or none that `format_time` could write."""
+    seconds = datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    if not -_LAST_SECOND < seconds < _LAST_SECOND:
+        raise ValueError("expected a time before the year 9999")
+    return seconds
 
 
 def encode(event: Event) -> bytes:

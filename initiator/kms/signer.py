@@ -226,7 +226,8 @@ def public_key_of(described: dict[str, Any]) -> PublicKey:
                 Code.KEY_UNSUITABLE, f"{name}: expected {want}, got {got}", field="signer.kms.key_id",
                 hint="create a key with KeySpec ECC_NIST_P256 and KeyUsage SIGN_VERIFY",
             )  # fmt: skip
-    if ALGORITHM not in described.get("SigningAlgorithms", [ALGORITHM]):
+    algorithms = described.get("SigningAlgorithms", [ALGORITHM])
+    if not isinstance(algorithms, list) or ALGORITHM not in algorithms:
         raise HaltError(Code.KEY_UNSUITABLE, f"SigningAlgorithms: expected {ALGORITHM}", field="signer.kms.key_id")
     p256_from_spki(described["PublicKey"])
     return PublicKey(algorithm="p256", encoded=described["PublicKey"])
