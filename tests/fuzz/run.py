@@ -46,7 +46,7 @@ def fuzz(targets: Sequence[Target], duration_s: float, seed: int) -> Report:
     try:
         until = time.monotonic() + duration_s
         while time.monotonic() < until and len(report.findings) < _MOST_FINDINGS:
-            for target in draw.choices(targets, weights, k=100):
+            for target in draw.choices(targets, weights, k=10):
                 _feed(target, target.draw(draw), report)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -278,7 +278,7 @@ _SETTINGS = {
     "signer": {"kms": {"region": "r", "key_id": "mrk-1", "fallbacks": [{"region": "s"}]}},
     "mpcium": {"chain_code": "11" * 32, "event_initiator_pubkey": PUBLIC.hex, "sign": {"in_flight": 3}},
     "clients": {"alice": {"weight": 2, "operations": ["sign"]}},
-    "worker": {"ack_wait_s": 9.0},
+    "worker": {"ack_wait_s": 9.0, "heartbeat_s": 3.0},
 }
 
 
@@ -290,7 +290,7 @@ def _key_targets() -> list[Target]:
         Target("key.file", _key_file, (HaltError,), seeds=(_PEM, keyfile.generate("p256")[0].encode()), share=1),
         Target("config.file", _settings, (HaltError,), structures=(_SETTINGS,), share=1),
         Target(
-            "config.environment", _environment, (HaltError,), seeds=(b"WORKER__ACK_WAIT_S=9", b"CLIENTS={}"), share=1
+            "config.environment", _environment, (HaltError,), seeds=(b"WORKER__ACK_WAIT_S=60", b"CLIENTS={}"), share=1
         ),
         Target("config.set", _override, (HaltError,), seeds=(b"log.level=debug", b"nats.servers=[a]"), share=1),
     ]
