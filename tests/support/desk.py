@@ -48,9 +48,8 @@ class Desk:
 
     async def dlq(self, *arguments: str) -> Done:
         command = [sys.executable, "-m", "initiator", "--config", str(self._config), "dlq", *arguments]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("INITIATOR_")}
         done = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, env=environment,
+            subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, env=_environment(),
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert "Traceback" not in done.stderr, done.stderr
@@ -63,8 +62,9 @@ class Desk:
             os.write(ours, f"{answer}\n".encode())
             command = [sys.executable, "-m", "initiator", "--config", str(self._config), "dlq", *arguments]
             done = await asyncio.to_thread(
-                subprocess.run, command, stdin=theirs, capture_output=True, text=True, timeout=60, check=False
-            )
+                subprocess.run, command, stdin=theirs, capture_output=True, text=True, timeout=60, check=False,
+                env=_environment(),
+            )  # fmt: skip
         finally:
             os.close(ours)
             os.close(theirs)
@@ -96,3 +96,8 @@ class Desk:
 
     async def requests(self) -> int:
         return (await self.server.js.stream_info("INITIATOR_REQUESTS")).state.last_seq
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of what the tests themselves are told."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("INITIATOR_")}

@@ -162,10 +162,10 @@ async def test_a_drop_deletes_what_was_chosen_and_says_how_many(served: Desk) ->
 async def test_a_person_is_asked_first(served: Desk) -> None:
     await served.refused("alice.keygen", b"\x80")
     declined = await served.on_a_terminal("n", "drop", "--all")
-    assert (declined.code, await served.letters()) == (1, 1)
+    assert (declined.code, await served.letters()) == (1, 1), declined.err
     assert declined.lines[-1].endswith("nothing dropped")
     agreed = await served.on_a_terminal("y", "drop", "--all")
-    assert (agreed.code, await served.letters()) == (0, 0)
+    assert (agreed.code, await served.letters()) == (0, 0), agreed.err
     assert "drop 1 dead letters? [y/N]: " in agreed.out
     assert agreed.lines[-1].endswith("1 dropped")
 
