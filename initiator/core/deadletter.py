@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from initiator.core import events, subjects
-from initiator.core.events import Outcome
+from initiator.core.events import Event, Outcome
+from initiator.core.lifecycle import REOPEN
 from initiator.core.model import Operation
 from initiator.errors import InitiatorError
 
 CODE, REASON, FIELD = "Initiator-Code", "Initiator-Reason", "Initiator-Field"
-OUTCOME = "Initiator-Outcome"  # of an operation that was accepted and gave out
+OUTCOME, EVENT = "Initiator-Outcome", "Initiator-Event"  # of an operation that was accepted and gave out
 SUBJECT, RECEIVED, TIME = "Initiator-Subject", "Initiator-Received", "Initiator-Time"
 ORIGINAL = "Original-"
 
@@ -51,7 +52,7 @@ class DeadLetter:
         time: when it was stored there, Unix seconds by the server's clock.
         client: who asked; None for a result of the nodes.
         code, reason, field: as in the refusal; empty where there is none.
-        outcome: only of a request that was accepted and gave out.
+        outcome, event_id: only of a request that was accepted and gave out: how, and in which event.
         original_sequence: of the request or result in its own stream.
     """
 
@@ -63,6 +64,7 @@ class DeadLetter:
     reason: str
     field: str
     outcome: str
+    event_id: str
     original_sequence: int
     original: Original
 
@@ -71,12 +73,21 @@ class DeadLetter:
         return self.client is None
 
     def request_headers(self) -> dict[str, str]:
-        """The sender's end-to-end headers, for a replay; `Nats-…` ones were for that one publish."""
-        return {name: value for name, value in self.original.headers.items() if not name.lower().startswith("nats-")}
+        """The sender's end-to-end headers, for a replay; `Nats-…` ones were for that one publish.
+
+        Where surely nothing was signed, the replay opens the operation again.
+        """
+        left_out = ("nats-", REOPEN.lower())
+        kept = {name: value for name, value in self.original.headers.items() if not name.lower().startswith(left_out)}
+        return kept | ({REOPEN: self.event_id} if self.outcome == Outcome.NONE and self.event_id else {})
 
 
-def headers_of(original: Original, error: InitiatorError, now: float, outcome: Outcome | None = None) -> dict[str, str]:
-    """The headers of a new dead letter."""
+def headers_of(original: Original, error: InitiatorError, now: float, ended: Event | None = None) -> dict[str, str]:
+    """The headers of a new dead letter.
+
+    Args:
+        ended: the `failed` event of an operation that gave out.
+    """
     kept = {
         f"{ORIGINAL}{name}": value
         for name, value in original.headers.items()
@@ -92,8 +103,8 @@ def headers_of(original: Original, error: InitiatorError, now: float, outcome: O
     }
     if original.received_at is not None:
         said[RECEIVED] = events.format_time(original.received_at)
-    if outcome is not None:
-        said[OUTCOME] = outcome.value
+    if ended is not None and ended.outcome is not None:
+        said |= {OUTCOME: ended.outcome.value, EVENT: ended.event_id}
     return kept | said
 
 
@@ -112,6 +123,7 @@ def read(subject: str, sequence: int, time: float, headers: Mapping[str, str]) -
         reason=headers.get(REASON, ""),
         field=headers.get(FIELD, ""),
         outcome=headers.get(OUTCOME, ""),
+        event_id=headers.get(EVENT, ""),
         original_sequence=parsed.sequence,
         original=Original(
             subject=headers.get(SUBJECT, ""), headers=sender, received_at=_time_or_none(headers.get(RECEIVED))

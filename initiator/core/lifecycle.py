@@ -6,7 +6,8 @@ on a stale event cannot be written.
 Order of states, per attempt:
     accepted → signed → [publishing, reshare only] → published → completed | failed | retrying
 `retrying` opens the next attempt with the same recorded signature. After `failed` at most one `completed` that
-supersedes it. Nothing follows `completed`.
+supersedes it; or, where its outcome is `none` and the request asks for it by the event's id, `accepted` again. Nothing
+follows `completed`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from initiator.core.events import Event, Outcome, State
 from initiator.core.model import Operation
 from initiator.core.result import ErrorClass, NodeResult, classify
 from initiator.errors import Code
+
+# The header of a request that opens a failed operation again; its value is the `event_id` of the `failed` event.
+REOPEN = "Initiator-Reopen"
 
 # A node's answer this soon after the publication is an answer to its first delivery: the nodes redeliver after
 # 30 s at the earliest (three backoffs of 30 s), and only a first delivery proves that no session was begun.
@@ -43,6 +47,7 @@ class Step(Enum):
     AWAIT = auto()  # at the nodes; for a reshare in `publishing`: perhaps, and never sent again
     FOLLOW = auto()  # another request holds this operation
     SETTLE = auto()  # a final event is recorded
+    REOPEN = auto()  # failed, and surely nothing was signed: this request asks for a further attempt
     CONFLICT = auto()  # the id belongs to another payload or client
 
 
@@ -51,12 +56,14 @@ class Claimant:
     """The request that asks for its next step.
 
     Attributes:
+        reopens: the `failed` event that it asks to go on after.
         stalled: the record has not moved for so long that its holder must be gone.
     """
 
     client: str
     request_digest: str
     request_seq: int
+    reopens: str | None = None
     stalled: bool = False
 
 
@@ -68,7 +75,7 @@ def next_step(last: Event | None, claimant: Claimant) -> Step:
     if (last.client, last.request_digest) != (claimant.client, claimant.request_digest):
         return Step.CONFLICT
     if last.final:
-        return Step.SETTLE
+        return Step.REOPEN if _reopens(last, claimant) else Step.SETTLE
     if last.state in (State.PUBLISHED, State.PUBLISHING):
         return Step.AWAIT
     # a repeated request does not work beside the one that holds the id (it would cost a second KMS call)
@@ -77,6 +84,12 @@ def next_step(last: Event | None, claimant: Claimant) -> Step:
     if last.state is State.ACCEPTED:
         return Step.SIGN
     return Step.SEND_ONCE if last.operation is Operation.RESHARE else Step.PUBLISH
+
+
+def _reopens(last: Event, claimant: Claimant) -> bool:
+    """Named by its event, a failure is reopened once: another copy of the same request finds another last event."""
+    asked = claimant.reopens is not None and claimant.reopens == last.event_id
+    return asked and last.outcome is Outcome.NONE and claimant.request_seq != last.request_seq
 
 
 def gave_out(last: Event) -> bool:

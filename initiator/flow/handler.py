@@ -24,7 +24,7 @@ from typing import NoReturn, TypeVar
 from initiator.config.schema import Settings
 from initiator.core import codec, events, identity, message
 from initiator.core.events import Outcome, State
-from initiator.core.lifecycle import PROVISIONAL_WAIT_S, Claimant, Step, gave_out, next_step
+from initiator.core.lifecycle import PROVISIONAL_WAIT_S, REOPEN, Claimant, Step, gave_out, next_step
 from initiator.core.model import ContentType, Operation, Request
 from initiator.core.signer import Signed, Signer
 from initiator.core.spki import fingerprint
@@ -134,6 +134,7 @@ class Handler:
             client=held.client,
             request_digest=identity.request_digest(held.client, request),
             request_seq=held.sequence,
+            reopens=held.delivery.message.headers.get(REOPEN),
         )
         return Work(held, request, encoding, claimant)
 
@@ -220,8 +221,8 @@ class Handler:
         if step is Step.CONFLICT:
             raise identity.conflict(work.operation)
         await self._respect_turns(work, step, last)
-        if last is None:
-            return await self._claim(work)
+        if last is None or step is Step.REOPEN:
+            return await self._claim(work, last)
         if step is Step.SETTLE:
             return last
         return await self._steps[step](work, last)
@@ -254,25 +255,31 @@ class Handler:
         stalled = self._clock.now() - last.stored_at > 2 * self._settings.worker.ack_wait_s
         return dataclasses.replace(claimant, stalled=stalled)
 
-    async def _claim(self, work: Work) -> Entry:
+    async def _claim(self, work: Work, reopened: Entry | None) -> Entry:
+        if reopened is not None and await self._signed_before(reopened):
+            return reopened  # a reshare that nobody heard: no second signature is recorded under an id
         now = self._clock.now()
         lane = self._settings.mpcium.lane(work.operation)
         expires_at = work.request.expires_at or work.held.delivery.stored_at + lane.default_expiry_s
         if expires_at <= now:
-            await self._let_expire(work, expires_at)
+            await self._let_expire(work, expires_at, reopened)
         self._room.check()
         digest = work.claimant.request_digest
         return await self._journal.claim(
-            work.held, work.operation_id, digest, expires_at, work.encoding, work.request.labels
+            work.held, work.operation_id, digest, expires_at, work.encoding, work.request.labels, reopened
         )
 
-    async def _let_expire(self, work: Work, expires_at: float) -> NoReturn:
+    async def _signed_before(self, last: Entry) -> bool:
+        event = last.event
+        return await self._record.signed(event.client, event.operation, event.operation_id) is not None
+
+    async def _let_expire(self, work: Work, expires_at: float, after: Entry | None) -> NoReturn:
         """Refuse what expired before it was claimed; but not what somebody claimed who overtook us."""
         if self._may_be_overtaken(work.held):
             # frozen holder: by now the request is past its deadline by everybody's clock, so nobody claims it after us
             await self._clock.sleep(expires_at + self._settings.limits.clock_skew_s - self._clock.now())
             last = await self._record.last(work.operation, work.operation_id)
-            if last is not None:
+            if (last.sequence if last else 0) != (after.sequence if after else 0):
                 raise MovedError(last)
         reason = f"expired at {events.format_time(expires_at)}, before it was claimed"
         raise RejectError(Code.EXPIRED, reason, field="expires_at")
@@ -357,4 +364,4 @@ class Handler:
         return current or last
 
 
-_PREPARING = frozenset({Step.CLAIM, Step.SIGN, Step.PUBLISH, Step.SEND_ONCE})
+_PREPARING = frozenset({Step.CLAIM, Step.REOPEN, Step.SIGN, Step.PUBLISH, Step.SEND_ONCE})

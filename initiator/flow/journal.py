@@ -40,23 +40,31 @@ class Journal:
         expires_at: float,
         encoding: ContentType,
         labels: Mapping[str, str],
+        reopened: Entry | None = None,
     ) -> Entry:
-        """Record `accepted`: from here on the id belongs to this payload."""
+        """Record `accepted`: from here on the id belongs to this payload.
+
+        Args:
+            reopened: the `failed` event that this goes on after.
+        """
+        body: dict[str, Any] = {"labels": dict(labels)} if labels else {}
+        if reopened is not None:
+            body["reopens"] = reopened.event.event_id
         event = Event(
             operation=held.operation,
             operation_id=operation_id,
             client=held.client,
             state=State.ACCEPTED,
-            attempt=1,
+            attempt=reopened.event.attempt + 1 if reopened else 1,
             time=self._clock.now(),
             request_seq=held.sequence,
             request_digest=digest,
             expires_at=expires_at,
             event_id=secrets.token_hex(8),
             content_type=encoding,
-            body={"labels": dict(labels)} if labels else {},
+            body=body,
         )
-        return await self._append(event, None)
+        return await self._append(event, reopened)
 
     async def move(self, last: Entry, state: State, body: Mapping[str, Any], *, attempt: int | None = None) -> Entry:
         """Record the next state of an operation after `last`.
@@ -116,14 +124,14 @@ class Journal:
         fields = {name: fields[name] for name in ("op", "id", "client", "request_seq", "code", "reason", "field")}
         log.warning("request.rejected", **fields)
 
-    async def _bury(self, held: Held, error: InitiatorError, outcome: Outcome | None = None) -> None:
+    async def _bury(self, held: Held, error: InitiatorError, ended: Event | None = None) -> None:
         subject = subjects.dead(held.client, held.operation, held.sequence)
-        await self._record.publish_once(subject, held.data, self._headers_of_the_dead(held.delivery, error, outcome))
+        await self._record.publish_once(subject, held.data, self._headers_of_the_dead(held.delivery, error, ended))
 
     async def bury_exhausted(self, held: Held, final: Entry) -> None:
         """Keep a request whose operation gave out: accepted, then `failed` for want of time, tries or a back end."""
         body = final.event.body
-        await self._bury(held, InitiatorError(Code(body["code"]), body["reason"]), final.event.outcome)
+        await self._bury(held, InitiatorError(Code(body["code"]), body["reason"]), final.event)
 
     async def bury_result(self, operation: Operation, delivery: Delivery, error: InitiatorError) -> None:
         """Keep a result that nothing can use."""
@@ -131,11 +139,11 @@ class Journal:
         await self._record.publish_once(subject, delivery.message.data, self._headers_of_the_dead(delivery, error))
 
     def _headers_of_the_dead(
-        self, delivery: Delivery, error: InitiatorError, outcome: Outcome | None = None
+        self, delivery: Delivery, error: InitiatorError, ended: Event | None = None
     ) -> dict[str, str]:
         message = delivery.message
         original = Original(subject=message.subject, headers=message.headers, received_at=delivery.stored_at)
-        return deadletter.headers_of(original, error, self._clock.now(), outcome)
+        return deadletter.headers_of(original, error, self._clock.now(), ended)
 
 
 def describe(event: Event) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from initiator.core import codec, identity
 from initiator.core.deadletter import DeadLetter
 from initiator.core.events import Event
-from initiator.core.lifecycle import Claimant, Step, next_step
+from initiator.core.lifecycle import REOPEN, Claimant, Step, next_step
 from initiator.deadletters import DeadLetters
 from initiator.flow.intake import Intake
 from initiator.record import CONTENT_TYPE, Record
@@ -46,9 +46,17 @@ class Rehearsal:
         last = await self._record.last(letter.operation, request.operation_id)
         event = last.event if last else None
         digest = identity.request_digest(client, request)
-        step = next_step(event, Claimant(client=client, request_digest=digest, request_seq=NEW_REQUEST))
+        claimant = Claimant(
+            client=client,
+            request_digest=digest,
+            request_seq=NEW_REQUEST,
+            reopens=letter.request_headers().get(REOPEN),
+        )
+        step = next_step(event, claimant)
         if step is Step.CONFLICT:
             raise identity.conflict(letter.operation)
+        if step is Step.REOPEN:
+            return "would open its operation again"
         return "would be accepted" if event is None else _joins(event)
 
 

@@ -100,14 +100,16 @@ class Bench:
 
     # --- as a client
 
-    async def submit(self, op: str, fields: dict[str, Any], client: str = "alice", encoding: str = "msgpack") -> int:
+    async def submit(
+        self, op: str, fields: dict[str, Any], client: str = "alice", encoding: str = "msgpack", **more: str
+    ) -> int:
         """Publish a request; returns its sequence."""
         if encoding == "json":
             plain = {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in fields.items()}
             data, headers = json.dumps(plain).encode(), {"Content-Type": "application/json"}
         else:
             data, headers = msgpack.packb(fields), {"Content-Type": "application/msgpack"}
-        ack = await self.js.publish(f"initiator.request.{client}.{op}", data, headers=headers)
+        ack = await self.js.publish(f"initiator.request.{client}.{op}", data, headers=headers | more)
         self.submitted.append(ack.seq)
         return ack.seq
 

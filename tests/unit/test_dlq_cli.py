@@ -26,7 +26,7 @@ def letter(reason: str = "it is wrong", encoding: str | None = None, client: str
     headers = {} if encoding is None else {"Content-Type": encoding}
     return DeadLetter(
         sequence=7, time=1_769_860_800.0, client=client, operation=Operation.SIGN, code="INVALID_FIELD", reason=reason,
-        field="tx", outcome="", original_sequence=12,
+        field="tx", outcome="", event_id="", original_sequence=12,
         original=Original(subject="initiator.request.alice.sign", headers=headers, received_at=1_769_860_799.0),
     )  # fmt: skip
 

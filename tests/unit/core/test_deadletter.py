@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from initiator.core import deadletter, subjects
 from initiator.core.deadletter import DeadLetter, Original, Page, Selection, headers_of, parse_when, read
-from initiator.core.events import Outcome
+from initiator.core.events import State
 from initiator.core.model import Operation
 from initiator.errors import Code, RejectError
+from tests.support.events import event_of
 
 NOW = 1_769_860_800.5  # 2026-01-31T12:00:00.5Z
 ERROR = RejectError(Code.EXPIRED, "expired\n before it  was read", field="expires_at")
@@ -34,7 +36,8 @@ def letter(subject: str = "initiator.dead.alice.sign.7", time: float = NOW, code
 
 def test_a_letter_says_why_when_and_from_where() -> None:
     sender = {"Content-Type": "application/json", "traceparent": "00-1", "Nats-Msg-Id": "m"}
-    headers = headers_of(original(sender), ERROR, NOW, Outcome.NONE)
+    ended = event_of("t", State.FAILED, event_id="e1", body={"outcome": "none"})
+    headers = headers_of(original(sender), ERROR, NOW, ended)
     assert headers == {
         "Original-Content-Type": "application/json",
         "Original-traceparent": "00-1",
@@ -43,6 +46,7 @@ def test_a_letter_says_why_when_and_from_where() -> None:
         "Initiator-Reason": "expired before it was read",
         "Initiator-Field": "expires_at",
         "Initiator-Outcome": "none",
+        "Initiator-Event": "e1",
         "Initiator-Subject": "initiator.request.alice.sign",
         "Initiator-Received": "2026-01-31T11:59:00.500Z",
         "Initiator-Time": "2026-01-31T12:00:00.500Z",
@@ -50,10 +54,15 @@ def test_a_letter_says_why_when_and_from_where() -> None:
     found = read("initiator.dead.alice.sign.7", 3, NOW, headers)
     assert found == DeadLetter(
         sequence=3, time=NOW, client="alice", operation=Operation.SIGN, code="EXPIRED",
-        reason="expired before it was read", field="expires_at", outcome="none", original_sequence=7,
+        reason="expired before it was read", field="expires_at", outcome="none", event_id="e1", original_sequence=7,
         original=original(sender),
     )  # fmt: skip
-    assert found.request_headers() == {"Content-Type": "application/json", "traceparent": "00-1"}
+    kept = {"Content-Type": "application/json", "traceparent": "00-1"}
+    assert found.request_headers() == kept | {"Initiator-Reopen": "e1"}
+    unknown = replace(found, outcome="unknown")
+    assert unknown.request_headers() == kept
+    asked = replace(unknown, original=original(sender | {"initiator-reopen": "old"}))
+    assert asked.request_headers() == kept
 
 
 def test_a_letter_of_an_older_version_reads_all_the_same() -> None:
