@@ -9,8 +9,8 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
+from collections.abc import Collection
 
 from initiator.bus import streams
 from initiator.bus.jetstream import JetStream
@@ -26,6 +26,7 @@ from initiator.metrics import Metrics
 
 log = get_logger()
 RESULTS_IN_HAND = 256
+CANCEL_AGAIN_S = 1.0
 Pair = tuple[str, Operation]
 
 
@@ -205,9 +206,17 @@ def result_form(settings: Settings, operation: Operation) -> streams.Form:
     return streams.result_durable_form(operation, mpcium.client_id if mpcium.routing == "scoped" else None)
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel and wait, for as often as it takes.
+
+    Python 3.11's `asyncio.wait_for`, which nats-py uses for every answer, returns the answer and no cancellation
+    where both come at once; the task then goes on as if nobody had asked it to end.
+    """
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
     for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task
+        if not task.cancelled() and (error := task.exception()):
+            log.error("worker.task_failed", error_type=type(error).__name__)
