@@ -37,6 +37,7 @@ from initiator.flow.query import QueryService
 from initiator.flow.results import Results
 from initiator.flow.room import Room
 from initiator.flow.sweeper import Sweeper
+from initiator.flow.takeovers import Takeovers
 from initiator.flow.verification import ResultVerifier, WalletBook
 from initiator.flow.watchdog import Watchdog
 from initiator.flow.worker import Pair, Worker, result_form
@@ -211,6 +212,7 @@ class App:
         record = Record(js)
         journal = Journal(record, clock, self.metrics, board)
         lanes = self._lanes(js)
+        takeovers = Takeovers(js)
         room = Room(js, settings.streams.claim_high_water, self.health, self.metrics, clock)
         client_id = settings.mpcium.client_id if settings.mpcium.routing == "scoped" else None
         publisher = Publisher(
@@ -229,6 +231,7 @@ class App:
             publisher=publisher,
             lanes=lanes,
             room=room,
+            takeovers=takeovers,
             board=board,
             clock=clock,
             metrics=self.metrics,
@@ -251,6 +254,7 @@ class App:
             handler=handler,
             held=HeldRequests(self._connection),
             results=results,
+            takeovers=takeovers,
             metrics=self.metrics,
         )
         answering = Answering(self._connection, settings.query.concurrency)

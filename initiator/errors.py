@@ -29,6 +29,7 @@ class Code(StrEnum):
     POLICY_DENIED = "POLICY_DENIED"
     NOT_FOUND = "NOT_FOUND"
     TOO_LATE = "TOO_LATE"
+    EXHAUSTED = "EXHAUSTED"
     # an accepted operation ended badly
     CANCELLED = "CANCELLED"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"

@@ -105,6 +105,19 @@ def dead_form(settings: Settings) -> Form:
     )
 
 
+def takeovers_form(settings: Settings) -> Form:
+    """Marks of takeovers, a few for each request whose holder died."""
+    return _own(
+        subjects.TAKEOVERS_STREAM,
+        ["initiator.takeover.*.*"],
+        settings.streams.replicas,
+        description="marks of takeovers, by request: after five deaths in one state it is given up",
+        discard="old",
+        max_bytes=16_777_216,
+        max_age=nanoseconds(86_400),
+    )
+
+
 def slots_form(settings: Settings, operation: Operation) -> Form:
     """The cap in flight at the nodes: as many messages as slots, one subject per id."""
     return _own(
@@ -120,7 +133,7 @@ def own_forms(settings: Settings) -> list[Form]:
     """Every stream of ours, in the order in which they are needed."""
     capped = [op for op in Operation if settings.mpcium.lane(op).in_flight]
     slots = [slots_form(settings, op) for op in capped]
-    return [events_form(settings), dead_form(settings), *slots, requests_form(settings)]
+    return [events_form(settings), dead_form(settings), takeovers_form(settings), *slots, requests_form(settings)]
 
 
 def node_request_form(operation: Operation) -> Form:

@@ -13,6 +13,7 @@ from initiator.core.model import Operation
 REQUESTS_STREAM = "INITIATOR_REQUESTS"
 EVENTS_STREAM = "INITIATOR_EVENTS"
 DEAD_STREAM = "INITIATOR_DEAD"
+TAKEOVERS_STREAM = "INITIATOR_TAKEOVERS"
 SLOTS_STREAMS = {op: f"INITIATOR_SLOTS_{op.upper()}" for op in Operation}
 
 NODE_KEYGEN_STREAM = "mpc-keygen"
@@ -114,6 +115,10 @@ def parse_dead(subject: str) -> DeadSubject | None:
             return DeadSubject(who, _OPERATIONS[operation], int(sequence))
         case _:
             return None
+
+
+def takeover(operation: Operation, request_seq: int) -> str:
+    return f"initiator.takeover.{operation}.{request_seq}"
 
 
 def slot(operation: Operation, operation_id: str) -> str:

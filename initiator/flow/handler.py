@@ -24,7 +24,15 @@ from typing import NoReturn, TypeVar
 from initiator.config.schema import Settings
 from initiator.core import codec, events, identity, message
 from initiator.core.events import Outcome, State
-from initiator.core.lifecycle import PROVISIONAL_WAIT_S, REOPEN, Claimant, Step, gave_out, next_step
+from initiator.core.lifecycle import (
+    PROVISIONAL_WAIT_S,
+    REOPEN,
+    Claimant,
+    Step,
+    gave_out,
+    next_step,
+    outcome_before_publishing,
+)
 from initiator.core.model import ContentType, Operation, Request
 from initiator.core.signer import Signed, Signer
 from initiator.core.spki import fingerprint
@@ -37,6 +45,7 @@ from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
 from initiator.flow.publisher import Publisher
 from initiator.flow.room import Room
+from initiator.flow.takeovers import MOST_DEATHS, Takeovers
 from initiator.flow.work import Work, expired
 from initiator.log import get_logger
 from initiator.metrics import Metrics
@@ -60,6 +69,7 @@ class Handler:
         publisher: Publisher,
         lanes: dict[Operation, Lane],
         room: Room,
+        takeovers: Takeovers,
         board: Board,
         clock: Clock,
         metrics: Metrics,
@@ -70,6 +80,7 @@ class Handler:
         self._signer = signer
         self._lanes = lanes
         self._room = room
+        self._takeovers = takeovers
         self._board = board
         self._clock = clock
         self._metrics = metrics
@@ -220,12 +231,29 @@ class Handler:
         step = next_step(last.event if last else None, self._claimant(work, last))
         if step is Step.CONFLICT:
             raise identity.conflict(work.operation)
+        work.held.state = last.sequence if last else 0
         await self._respect_turns(work, step, last)
+        work.held.working = step in _PREPARING
+        if work.held.working and await self._is_exhausted(work):
+            return await self._give_up(last)
         if last is None or step is Step.REOPEN:
             return await self._claim(work, last)
         if step is Step.SETTLE:
             return last
         return await self._steps[step](work, last)
+
+    async def _is_exhausted(self, work: Work) -> bool:
+        if work.counted or not work.held.redelivered:
+            return False
+        deaths = await self._takeovers.deaths(work.held)
+        work.counted = True
+        return deaths >= MOST_DEATHS
+
+    async def _give_up(self, last: Entry | None) -> Entry:
+        reason = f"{MOST_DEATHS} holders died in this state of it"
+        if last is None or last.event.final:
+            raise RejectError(Code.EXHAUSTED, reason)
+        return await self._journal.fail(last, Code.EXHAUSTED, reason, outcome_before_publishing(last.event))
 
     async def _respect_turns(self, work: Work, step: Step, last: Entry | None) -> None:
         """Only requests in preparation hold one of the lane's places; those that wait for others hold none."""

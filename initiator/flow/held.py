@@ -25,16 +25,20 @@ class Held:
         delivery: its latest delivery.
         begun: its turn came: it has left the waiting room, and the record may know it.
         taken_at: loop time at which it came into our hands.
+        state: sequence of its operation's last event, as far as we know; 0: not on record.
+        working: something is being done for it now; else it waits for its turn, or for others.
         redelivered: somebody, perhaps this replica before a restart, may have begun it already.
     """
 
-    __slots__ = ("begun", "client", "delivery", "operation", "redelivered", "taken_at")
+    __slots__ = ("begun", "client", "delivery", "operation", "redelivered", "state", "taken_at", "working")
 
     def __init__(self, client: str, operation: Operation, delivery: Delivery) -> None:
         self.client = client
         self.operation = operation
         self.delivery = delivery
         self.redelivered = delivery.delivered > 1
+        self.state = 0
+        self.working = False
         self.taken_at = asyncio.get_running_loop().time()
         self.begun = False
 

@@ -22,6 +22,7 @@ class Work:
     Attributes:
         recorded_at: loop time at which we began to record the signed bytes; None if we did not.
         admitted: holds one of the lane's places for requests in preparation.
+        counted: its takeover has left its mark.
         holds_slot: took (or found) the slot of its id.
         refusal: why the rules refuse it now, although it was claimed under others.
         problem: what the signer last said no with; why the deadline passed, if it does.
@@ -34,6 +35,7 @@ class Work:
     refusal: RejectError | None = None
     recorded_at: float | None = None
     admitted: bool = False
+    counted: bool = False
     holds_slot: bool = False
     problem: InitiatorError | None = None
 

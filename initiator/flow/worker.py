@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Collection
 
@@ -18,9 +19,11 @@ from initiator.bus.pull import Delivery, Pull
 from initiator.config.schema import Settings
 from initiator.core import subjects
 from initiator.core.model import Operation
+from initiator.errors import InitiatorError
 from initiator.flow.handler import Handler
 from initiator.flow.held import Held, HeldRequests
 from initiator.flow.results import Results
+from initiator.flow.takeovers import Takeovers
 from initiator.log import get_logger
 from initiator.metrics import Metrics
 
@@ -49,6 +52,7 @@ class Worker:
         handler: Handler,
         held: HeldRequests,
         results: Results,
+        takeovers: Takeovers,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
@@ -57,6 +61,7 @@ class Worker:
         self._handler = handler
         self._held = held
         self._results = results
+        self._takeovers = takeovers
         self._metrics = metrics
         self._held_by: Counter[Pair] = Counter()
         self._share = max(settings.worker.prefetch_per_client, settings.worker.max_held // max(2, len(pairs)))
@@ -192,6 +197,9 @@ class Worker:
 
     async def _cancel(self, task: asyncio.Task[None], held: Held) -> None:
         await _end([task])
+        if held.working:
+            with contextlib.suppress(InitiatorError):  # then this end of ours counts as a death
+                await self._takeovers.hand_back(held)
         await self._held.hand_back(held)
 
     @property

@@ -25,6 +25,7 @@ PARTS = [
     "nats",
     "stream INITIATOR_EVENTS",
     "stream INITIATOR_DEAD",
+    "stream INITIATOR_TAKEOVERS",
     "stream INITIATOR_SLOTS_KEYGEN",
     "stream INITIATOR_SLOTS_SIGN",
     "stream INITIATOR_SLOTS_RESHARE",

@@ -61,7 +61,7 @@ async def test_what_a_setting_refused_is_accepted_once_the_setting_is_mended(des
         await desk.server.until("keygen", wallet, "completed")
 
 
-async def test_a_request_that_gave_out_lies_there_too_and_a_replay_joins_what_became_of_it(desk: Desk) -> None:
+async def test_a_request_that_gave_out_lies_there_too_and_a_replay_opens_it_again(desk: Desk) -> None:
     wallet = f"w{time.time_ns()}"
     data = msgpack.packb({"wallet_id": wallet})
     away = [RetryError(Code.KMS_UNAVAILABLE, "KMS is away", delay_s=0.1)] * 50
@@ -76,11 +76,10 @@ async def test_a_request_that_gave_out_lies_there_too_and_a_replay_joins_what_be
         assert (letter["code"], letter["reason"]) == ("KMS_UNAVAILABLE", failed["reason"])
         assert (letter["outcome"], letter["original"]["sequence"]) == ("none", request)
         rehearsed = await desk.dlq("replay", str(sequence), "--dry-run")
-        assert rehearsed == Done(
-            0,
-            f"{sequence} (alice keygen) would join its operation, which ended (failed, KMS_UNAVAILABLE)\n",
-            "",
-        )
+        assert rehearsed == Done(0, f"{sequence} (alice keygen) would open its operation again\n", "")
+        assert (await desk.dlq("replay", str(sequence))).code == 0
+        again = await desk.server.until("keygen", wallet, "accepted", attempt=2)
+        assert again["reopens"] == failed["event_id"]
 
 
 async def test_an_answer_is_no_exhaustion(served: Desk) -> None:
