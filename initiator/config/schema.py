@@ -87,6 +87,10 @@ class KmsSettings(Section):
     always_digest: bool = Field(
         False, description="send SHA-256 with MessageType DIGEST at any length, not only above 4,096 bytes"
     )
+    max_signs_per_s: float = Field(
+        0.0, ge=0, le=100_000, description="this replica's share of KMS's quota, calls a second; 0: no limit"
+    )
+    burst_signs: int = Field(20, ge=1, le=100_000, description="calls that may go at once after a quiet while")
     threads: int = Field(32, ge=1, le=512, description="concurrent KMS calls")
     connect_timeout_s: Seconds = Field(2.0, description="TCP and TLS to KMS")
     read_timeout_s: Seconds = Field(3.0, description="wait for KMS's answer")

@@ -53,6 +53,21 @@ class SignerHealth:
     reason: str = ""
 
 
+class Limiter(Protocol):
+    """Spaces calls to a signer's back end, so that we stay under our share of its quota."""
+
+    async def acquire(self, deadline: float | None = None) -> None:
+        """Wait for a place for one call.
+
+        Args:
+            deadline: event loop time (seconds) by which the place must be there.
+
+        Raises:
+            RetryError: `KMS_THROTTLED`, at once, where it cannot be.
+        """
+        ...
+
+
 class Signer(Protocol):
     """Signs messages with the one key that every peer node trusts.
 

@@ -18,6 +18,7 @@ from initiator.config.schema import KmsSettings
 from initiator.core.signer import PublicKey, Signed, SignerHealth
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 from initiator.kms.breaker import Breaker
+from initiator.kms.limiter import Unlimited, local_limiter
 from initiator.kms.signer import KmsSigner
 from initiator.log import get_logger
 
@@ -50,6 +51,8 @@ class RegionalSigner:
     def __init__(self, regions: list[_Region], told: Told) -> None:
         self._regions = regions
         self._told = told
+        first = regions[0].settings
+        self._limiter = local_limiter(first.max_signs_per_s, first.burst_signs)
         self._public_key: PublicKey | None = None
 
     @classmethod
@@ -102,6 +105,7 @@ class RegionalSigner:
             trouble: InitiatorError | None = None
             for region in self._regions:
                 if region.breaker.admits(loop.time()):
+                    await self._place(region, deadline)
                     try:
                         return await self._sign_in(region, message)
                     except InitiatorError as error:
@@ -111,6 +115,14 @@ class RegionalSigner:
                 raise trouble or self._all_out()
             await asyncio.sleep(wait_s)
             backoff_s = min(backoff_s * 2, self._regions[0].settings.retry_max_s)
+
+    async def _place(self, region: _Region, deadline: float | None) -> None:
+        """One place for one call, whichever Region gets it."""
+        try:
+            await self._limiter.acquire(deadline)
+        except BaseException:
+            region.breaker.left()
+            raise
 
     def _next_try_s(self, now: float, backoff_s: float) -> float:
         jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
@@ -142,7 +154,7 @@ class RegionalSigner:
     async def _ready(self, region: _Region) -> KmsSigner:
         """The Region's signer, its key compared with ours."""
         try:
-            region.signer = await KmsSigner.connect(region.settings, pin=self._public_key)
+            region.signer = await KmsSigner.connect(region.settings, pin=self._public_key, limiter=Unlimited())
         except InitiatorError as error:
             region.trouble = error
             raise

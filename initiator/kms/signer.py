@@ -18,12 +18,13 @@ from typing import Any
 
 from initiator.config.schema import KmsSettings
 from initiator.core.signature import Verifier
-from initiator.core.signer import PublicKey, Signed, SignerHealth
+from initiator.core.signer import Limiter, PublicKey, Signed, SignerHealth
 from initiator.core.spki import check_pin, p256_from_spki
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 from initiator.kms import errors
 from initiator.kms.client import build_client, load_credentials
 from initiator.kms.credentials import SnapshotCredentials
+from initiator.kms.limiter import local_limiter
 from initiator.log import get_logger
 
 log = get_logger()
@@ -47,8 +48,10 @@ class KmsSigner:
         pool: ThreadPoolExecutor,
         credentials: SnapshotCredentials,
         described: dict[str, Any],
+        limiter: Limiter,
     ) -> None:
         self._settings = settings
+        self._limiter = limiter
         self._client = client
         self._pool = pool
         self._credentials = credentials
@@ -60,11 +63,14 @@ class KmsSigner:
         self._background = [asyncio.create_task(credentials.keep_fresh()), asyncio.create_task(self._watch_alias())]
 
     @classmethod
-    async def connect(cls, settings: KmsSettings, *, pin: PublicKey | None = None) -> KmsSigner:
+    async def connect(
+        cls, settings: KmsSettings, *, pin: PublicKey | None = None, limiter: Limiter | None = None
+    ) -> KmsSigner:
         """Fetch and check the public key.
 
         Args:
             pin: the key that the nodes trust; None to accept whichever the key id names.
+            limiter: what spaces the calls; default: this replica's own, by the settings.
 
         Raises:
             RetryError: KMS is away or there are no credentials yet.
@@ -79,7 +85,8 @@ class KmsSigner:
             loop = asyncio.get_running_loop()
             client, described = await loop.run_in_executor(pool, _connect, settings, credentials)
             check_pin(public_key_of(described), pin)
-            return cls(settings, client, pool, credentials, described)
+            limiter = limiter or local_limiter(settings.max_signs_per_s, settings.burst_signs)
+            return cls(settings, client, pool, credentials, described, limiter)
         except BaseException:
             pool.shutdown(wait=False)
             credentials.close()
@@ -106,6 +113,7 @@ class KmsSigner:
         renewed = False
         while True:
             generation = self._credentials.generation
+            await self._limiter.acquire(deadline)
             try:
                 signed = await loop.run_in_executor(self._pool, self._sign_once, message)
             except RetryError as error:

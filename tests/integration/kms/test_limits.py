@@ -1,0 +1,70 @@
+"""Our share of the quota: calls are spaced, in one Region and over several; no place before the deadline is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from initiator.config.schema import KmsRegion
+from initiator.core.signer import Signer
+from initiator.errors import Code, RetryError
+from initiator.kms import KmsSigner, RegionalSigner
+from tests.contract.test_signer import kms_settings
+from tests.support.kms_stub import Error, KmsStub, kms_stub
+
+SPACED = {"burst_signs": 1, "retry_base_s": 0.01, "retry_max_s": 0.02}
+
+
+@pytest.fixture
+def stub() -> Iterator[KmsStub]:
+    with kms_stub() as running:
+        yield running
+
+
+async def connected(stub: KmsStub, regions: int, rate: float = 20.0) -> Signer:
+    key = stub.add(key_id="mrk-1")
+    settings = kms_settings(stub.url, key.arn, **SPACED, max_signs_per_s=rate)
+    if regions == 1:
+        return await KmsSigner.connect(settings)
+    fallbacks = [KmsRegion(region=settings.region or "", key_id=key.arn, endpoint_url=stub.url)] * (regions - 1)
+    return await RegionalSigner.connect(settings.model_copy(update={"fallbacks": fallbacks}))
+
+
+@pytest.mark.parametrize("regions", [1, 3])
+async def test_calls_are_spaced(stub: KmsStub, regions: int) -> None:
+    signer = await connected(stub, regions)
+    try:
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(*(signer.sign(b"message", deadline=began + 10) for _ in range(7)))
+        assert asyncio.get_running_loop().time() - began >= 6 / 20
+    finally:
+        await signer.close()
+
+
+@pytest.mark.parametrize("regions", [1, 3])
+async def test_every_try_takes_a_place(stub: KmsStub, regions: int) -> None:
+    signer = await connected(stub, regions)
+    try:
+        stub.script.extend([Error("ThrottlingException", 400)] * 4)
+        began = asyncio.get_running_loop().time()
+        await signer.sign(b"message", deadline=began + 10)
+        assert asyncio.get_running_loop().time() - began >= 4 / 20
+    finally:
+        await signer.close()
+
+
+@pytest.mark.parametrize("regions", [1, 3])
+async def test_no_place_before_the_deadline_is_told_and_makes_nobody_unwell(stub: KmsStub, regions: int) -> None:
+    signer = await connected(stub, regions, rate=0.1)
+    try:
+        await signer.sign(b"message")
+        stub.calls.clear()
+        with pytest.raises(RetryError) as caught:
+            await signer.sign(b"message", deadline=asyncio.get_running_loop().time() + 0.01)
+        assert caught.value.code is Code.KMS_THROTTLED
+        assert stub.calls == []
+        assert signer.health().ok
+    finally:
+        await signer.close()
