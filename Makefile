@@ -4,7 +4,7 @@
 # Needs Python 3.11 to 3.14 with its venv module. Everything else goes into .venv, in the locked versions.
 
 PYTHON ?= python3
-WORKERS ?= 4
+WORKERS ?= 2
 PYTEST_ARGS ?=
 DURATION ?= 120
 SEED ?= 1
