@@ -14,39 +14,17 @@ from functools import partial
 from typing import Any, TypeVar
 
 from initiator import keyfile, kms
-from initiator.bus import streams
-from initiator.bus.connection import Connection, Message
-from initiator.bus.jetstream import JetStream
-from initiator.bus.nodes import NodeGateway
+from initiator.assembly import Assembly
+from initiator.bus.connection import Connection
 from initiator.config.schema import Settings
-from initiator.core import subjects
-from initiator.core.model import Operation
 from initiator.core.signer import Signer
 from initiator.core.spki import check_pin, fingerprint, parse_public_key
 from initiator.errors import Code, HaltError, RetryError
-from initiator.flow.answering import Answering
-from initiator.flow.board import Board
-from initiator.flow.cancelling import CancelService
-from initiator.flow.clock import SystemClock
-from initiator.flow.handler import Handler
-from initiator.flow.held import HeldRequests
-from initiator.flow.journal import Journal
-from initiator.flow.lane import Lane
-from initiator.flow.publisher import Publisher
-from initiator.flow.query import QueryService
-from initiator.flow.results import Results
-from initiator.flow.room import Room
-from initiator.flow.sweeper import Sweeper
-from initiator.flow.takeovers import Takeovers
-from initiator.flow.verification import ResultVerifier, WalletBook
-from initiator.flow.watchdog import Watchdog
-from initiator.flow.worker import Pair, Worker, result_form
+from initiator.flow.worker import Worker
 from initiator.health import Health
 from initiator.http import HealthServer
 from initiator.log import get_logger
 from initiator.metrics import Metrics
-from initiator.record import Record
-from initiator.slots import Slots
 
 log = get_logger()
 T = TypeVar("T")
@@ -145,9 +123,10 @@ class App:
             await self._start("nats", self._connection.open)
             if not self._same_nats:
                 await self._start("nodes", self._nodes_connection.open)
-            await self._start("streams", self._ensure_streams)
+            parts = Assembly(self.settings, self._connection, self._nodes_connection, self.health, self.metrics)
+            await self._start("streams", parts.ensure_streams)
             if not self._stop.is_set():
-                await self._work(signer)
+                await self._work(parts, signer)
         except _StoppedError:
             return 0
         else:
@@ -190,114 +169,10 @@ class App:
         log.info("signer.ready", algorithm=signer.public_key.algorithm, fingerprint=fingerprint(signer.public_key))
         return signer
 
-    def _node_js(self) -> JetStream:
-        nodes_settings = self.settings.mpcium.nats or self.settings.nats
-        return JetStream(self._nodes_connection, nodes_settings.jetstream_domain)
-
-    async def _ensure_streams(self) -> None:
-        js = JetStream(self._connection, self.settings.nats.jetstream_domain)
-        await streams.ensure_own(js, self.settings)
-        await streams.ensure_nodes(self._node_js(), self.settings.mpcium.routing)
-
-    async def _pairs(self, js: JetStream) -> list[Pair]:
-        """Every client and operation that has a subject in the stream, also those that left the configuration."""
-        info = await streams.info(js, subjects.REQUESTS_STREAM)
-        present = info["config"]["subjects"] if info else []
-        parsed = [subjects.parse_request(subject) for subject in present]
-        return [(found.client, found.operation) for found in parsed if found is not None]
-
-    async def _work(self, signer: Signer) -> None:
-        settings, clock, board = self.settings, SystemClock(), Board()
-        js, nodes_js = JetStream(self._connection, settings.nats.jetstream_domain), self._node_js()
-        record = Record(js)
-        journal = Journal(record, clock, self.metrics, board)
-        lanes = self._lanes(js)
-        takeovers = Takeovers(js)
-        room = Room(js, settings.streams.claim_high_water, self.health, self.metrics, clock)
-        client_id = settings.mpcium.client_id if settings.mpcium.routing == "scoped" else None
-        publisher = Publisher(
-            record=record,
-            journal=journal,
-            gateway=NodeGateway(nodes_js, client_id),
-            lanes=lanes,
-            clock=clock,
-            clock_skew_s=settings.limits.clock_skew_s,
-        )
-        handler = Handler(
-            settings=settings,
-            record=record,
-            journal=journal,
-            signer=signer,
-            publisher=publisher,
-            lanes=lanes,
-            room=room,
-            takeovers=takeovers,
-            board=board,
-            clock=clock,
-            metrics=self.metrics,
-        )
-        chain_code = bytes.fromhex(settings.mpcium.chain_code) if settings.mpcium.chain_code else None
-        results = Results(
-            connection=self._nodes_connection,
-            record=record,
-            journal=journal,
-            verifier=ResultVerifier(WalletBook(record), chain_code),
-            lanes=lanes,
-            clock=clock,
-            metrics=self.metrics,
-        )
-        worker = Worker(
-            settings=settings,
-            js=js,
-            nodes_js=nodes_js,
-            pairs=await self._pairs(js),
-            handler=handler,
-            held=HeldRequests(self._connection),
-            results=results,
-            takeovers=takeovers,
-            metrics=self.metrics,
-        )
-        answering = Answering(self._connection, settings.query.concurrency)
-        await self._listen(board)
-        await QueryService(answering, record, settings.query.page_size).start()
-        await CancelService(answering, record, journal).start()
-        chores = [
-            room.run(),
-            Watchdog(js, settings, self.health, self.metrics, clock).run(),
-            self._sweeper(record, lanes, nodes_js).run(),
-            self._watch_signer(signer),
-        ]
-        await self._until_stopped(worker, chores)
-
-    def _sweeper(self, record: Record, lanes: dict[Operation, Lane], nodes_js: JetStream) -> Sweeper:
-        forms = [result_form(self.settings, operation) for operation in Operation]
-        keep = [partial(streams.keep_durable, nodes_js, subjects.NODE_RESULTS_STREAM, form) for form in forms]
-        interval_s = self.settings.worker.ack_wait_s
-        return Sweeper(record=record, lanes=lanes, keep_durables=keep, clock=SystemClock(), interval_s=interval_s)
-
-    def _lanes(self, js: JetStream) -> dict[Operation, Lane]:
-        clients, clock = self.settings.clients, SystemClock()
-
-        def weight_of(client: str) -> int:
-            return clients[client].weight if client in clients else 1
-
-        def lane(operation: Operation) -> Lane:
-            cap = self.settings.mpcium.lane(operation).in_flight
-            lookahead = self.settings.worker.lookahead
-            admitted = min(lookahead, 2 * cap) or lookahead
-            return Lane(operation, Slots(js, operation, cap), admitted, weight_of, clock, self.metrics)
-
-        return {operation: lane(operation) for operation in Operation}
-
-    async def _listen(self, board: Board) -> None:
-        async def on_event(message: Message) -> None:
-            _, _, _client, operation, operation_id, _state = message.subject.split(".")
-            board.poke(Operation(operation), operation_id)
-
-        # a hint from whichever replica recorded it; those who are woken read the record
-        for state in ("completed", "failed", "retrying"):
-            await self._connection.subscribe(f"initiator.out.*.*.*.{state}", on_event)
-        self._connection.on_return(board.poke_all)
+    async def _work(self, parts: Assembly, signer: Signer) -> None:
+        worker = await parts.worker(signer)
+        await parts.listen()
+        await self._until_stopped(worker, [*parts.chores(), self._watch_signer(signer)])
 
     async def _until_stopped(self, worker: Worker, chores: list[Coroutine[Any, Any, None]]) -> None:
         leaving = [self._leave_when_closed(one) for one in (self._connection, self._nodes_connection)]

@@ -195,6 +195,11 @@ class MpciumSettings(Section):
     sign: Lane = Field(default_factory=Lane)
     reshare: ReshareLane = Field(default_factory=ReshareLane)
 
+    @property
+    def scoped_client_id(self) -> str | None:
+        """The ClientID that the nodes' results carry; None where they are unscoped."""
+        return self.client_id if self.routing == "scoped" else None
+
     def lane(self, operation: Operation) -> Lane:
         lane: Lane = getattr(self, operation.value)
         return lane

@@ -93,7 +93,7 @@ class Worker:
         return min(worker.prefetch_per_client, self._share - self._held_by[pair], worker.max_held - len(self._held))
 
     def _result_pull(self, operation: Operation) -> Pull:
-        form = result_form(self._settings, operation)
+        form = streams.result_durable_form(operation, self._settings.mpcium.scoped_client_id)
 
         async def ensure() -> None:
             await streams.ensure_durable(self._nodes_js, subjects.NODE_RESULTS_STREAM, form)
@@ -206,12 +206,6 @@ class Worker:
     def busy(self) -> int:
         """Requests in our hands."""
         return len(self._held)
-
-
-def result_form(settings: Settings, operation: Operation) -> streams.Form:
-    """The configured form of a result durable."""
-    mpcium = settings.mpcium
-    return streams.result_durable_form(operation, mpcium.client_id if mpcium.routing == "scoped" else None)
 
 
 async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
