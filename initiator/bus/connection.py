@@ -34,6 +34,7 @@ log = get_logger()
 
 _NO_RESPONDERS = "503"
 _RECONNECT_WAIT_S = 0.25
+_SAME_AGAIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class Connection:
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         self._next_token = 0
         self._last_denied = ""
+        self._told: dict[str, float] = {}
+        self._back = asyncio.Event()
         self._on_return: list[Callable[[], None]] = []
         self.closed = asyncio.Event()
         self._leaving = False
@@ -110,6 +113,7 @@ class Connection:
         finally:
             failed.cancel()
         self._opening, self._opened = None, True
+        self._back.set()
         self._on_state(True, "")
 
     def _options(self) -> dict[str, Any]:
@@ -160,6 +164,10 @@ class Connection:
     def connected(self) -> bool:
         return self._client.is_connected
 
+    async def until_connected(self) -> None:
+        """Wait for as long as the connection is away."""
+        await self._back.wait()
+
     def describe(self) -> str:
         """The server that we are connected to, for people."""
         version = self._client.connected_server_version
@@ -181,17 +189,24 @@ class Connection:
             self._opening.note(error)
             return
         self._last_denied = str(error)
-        log.warning("bus.error_reported", connection=self._name, reason=_safe_text(error))
+        reason, now = _safe_text(error), asyncio.get_running_loop().time()
+        if now >= self._told.get(reason, 0.0):  # each failed attempt to reconnect reports the same
+            self._told = {text: until for text, until in self._told.items() if until > now}
+            self._told[reason] = now + _SAME_AGAIN_S
+            log.warning("bus.error_reported", connection=self._name, reason=reason)
 
     async def _on_disconnected(self) -> None:
         if self._leaving or self._opening is not None:
             return
         log.warning("bus.connection_lost", connection=self._name)
+        self._back.clear()
         self._fail_waiting()
         self._on_state(False, "connection lost; reconnecting")
 
     async def _on_reconnected(self) -> None:
         log.info("bus.connection_restored", connection=self._name)
+        self._told.clear()
+        self._back.set()
         self._on_state(True, "")
         for listener in tuple(self._on_return):
             listener()

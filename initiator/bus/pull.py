@@ -113,6 +113,7 @@ class Pull:
         backoff_s = 0.1
         must_ensure = True
         while True:
+            await self._js.connection.until_connected()
             try:
                 if must_ensure or self._gone:
                     await self._ensure()

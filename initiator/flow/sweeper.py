@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 
 from initiator.core.model import Operation
-from initiator.errors import InitiatorError
+from initiator.errors import Code, InitiatorError
 from initiator.flow.clock import Clock
 from initiator.flow.lane import Lane
 from initiator.log import get_logger
@@ -56,7 +56,9 @@ class Sweeper:
             try:
                 await chore(self._clock.now() - self._interval_s)
             except InitiatorError as error:
-                log.warning("sweeper.chore_failed", code=error.code.value, reason=error.reason)
+                # that a back end is away is said elsewhere
+                say = log.debug if error.code is Code.BUS_UNAVAILABLE else log.warning
+                say("sweeper.chore_failed", code=error.code.value, reason=error.reason)
 
     def _slots_of(self, lane: Lane) -> Chore:
         async def chore(before: float) -> None:

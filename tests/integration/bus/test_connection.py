@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from initiator.bus.connection import Connection, Message, NoRespondersError
 from initiator.config.schema import NatsSettings
@@ -193,6 +194,27 @@ async def test_a_killed_server_is_told_and_its_return_too(server: RestartableSer
         await connection.request("nobody", b"")
     await connection.close()
     assert connection.closed.is_set()
+
+
+async def test_a_long_absence_is_told_once_and_waited_for(server: RestartableServer) -> None:
+    connection = Connection(settings(server.url), "test")
+    await connection.open()
+    await connection.until_connected()
+    with capture_logs() as logs:
+        await server.kill()
+        await until(lambda: not connection.connected)
+        waiting = asyncio.create_task(connection.until_connected())
+        await asyncio.sleep(2.5)  # ten attempts
+        assert not waiting.done()
+        said = [line["event"] for line in logs]
+        assert said.count("bus.connection_lost") == 1
+        assert said.count("bus.error_reported") <= 2, logs
+        await server.start()
+        async with asyncio.timeout(10):
+            await waiting
+    assert connection.connected
+    assert [line["event"] for line in logs][-1] == "bus.connection_restored"
+    await connection.close()
 
 
 async def _unanswered(connection: Connection) -> RetryError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from initiator.bus import pull as pull_module
 from initiator.bus import streams
@@ -137,6 +139,36 @@ async def test_a_silent_server_is_noticed_by_its_missing_heartbeats(
     await asyncio.sleep(0.7)
     await taker.js.publish(SUBJECT, b"2")
     await taker.until(2)
+
+
+async def test_what_a_slow_consumer_dropped_comes_again(
+    server: RestartableServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client library drops what it has no room for, and the server counts it as delivered."""
+    connection = Connection(NatsSettings(servers=(server.url,)), "test")
+    with capture_logs() as logs:
+        await connection.open()
+        js = JetStream(connection)
+        await streams.ensure_own(js, SETTINGS)
+        for number in range(8):
+            await js.publish(SUBJECT, str(number).encode())
+        narrow = functools.partial(connection.client.subscribe, pending_msgs_limit=2)
+        monkeypatch.setattr(connection.client, "subscribe", narrow)
+        slow = Taker(js)
+        running = asyncio.create_task(slow.pull.run())
+        acked = 0
+        async with asyncio.timeout(20):
+            while len({delivery.sequence for delivery in slow.taken}) < 8:
+                await asyncio.sleep(0.01)
+                for delivery in slow.taken[acked:]:
+                    await connection.publish(delivery.message.reply, b"+ACK")
+                    acked += 1
+        running.cancel()
+        await asyncio.wait({running})
+        await connection.close()
+    assert {delivery.message.data for delivery in slow.taken} == {str(number).encode() for number in range(8)}
+    assert max(delivery.delivered for delivery in slow.taken) > 1
+    assert any("slow consumer" in line.get("reason", "") for line in logs)
 
 
 @pytest.mark.parametrize(
