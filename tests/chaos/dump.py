@@ -6,9 +6,8 @@ Shares no code with the product: subjects and streams by their names, events by 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ OWN = (
 NODES = ("mpc-keygen", "mpc-signing", "mpc")
 
 
-async def dump(urls: list[str], own: Mapping[str, str], nodes: Mapping[str, str], folder: Path) -> None:
+async def dump(urls: Sequence[str], own: Mapping[str, str], nodes: Mapping[str, str], folder: Path) -> None:
     """Write `<stream>.jsonl` for every stream: subject, sequence, time, headers (base64), data (base64)."""
     for login, streams in ((own, OWN), (nodes, NODES)):
-        nc = await nats.connect(urls, max_reconnect_attempts=60, **login)
+        nc = await nats.connect(list(urls), max_reconnect_attempts=60, **login)
         try:
             for stream in streams:
                 lines = await _read(nc, stream)
@@ -39,7 +38,7 @@ async def dump(urls: list[str], own: Mapping[str, str], nodes: Mapping[str, str]
 
 
 async def _read(nc: Client, stream: str) -> list[dict[str, Any]]:
-    """All messages of a stream, by an ordered consumer of our own where one may be made, else one by one."""
+    """All messages of a stream, one by one."""
     found, sequence = [], 1
     while (message := await _next(nc, stream, sequence)) is not None:
         found.append(message)
@@ -62,8 +61,3 @@ async def _next(nc: Client, stream: str, sequence: int) -> dict[str, Any] | None
             return None
         await asyncio.sleep(0.5)
     raise RuntimeError(f"{stream} cannot be read")
-
-
-def headers_of(message: Mapping[str, Any]) -> dict[str, str]:
-    lines = base64.b64decode(message.get("hdrs", "")).decode("utf-8", "replace").split("\r\n")[1:]
-    return dict(line.split(": ", 1) for line in lines if ": " in line)

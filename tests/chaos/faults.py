@@ -119,9 +119,9 @@ class Faults:
 
     async def _step_down(self, draw: random.Random) -> None:
         stream = draw.choice(STREAMS)
-        login = {"user": accounts.DAEMON, "password": self._world.logins.passwords[accounts.DAEMON]}
+        urls, login = list(self._world.nats.urls), self._world.login(accounts.DAEMON)
         try:
-            nc = await nats.connect(self._world.nats.urls, connect_timeout=1, max_reconnect_attempts=1, **login)
+            nc = await nats.connect(urls, connect_timeout=1, max_reconnect_attempts=1, **login)
             try:
                 answer = await nc.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", b"", timeout=2)
                 json.loads(answer.data)

@@ -29,7 +29,6 @@ class ChaosKms(KmsStub):
     def __init__(self) -> None:
         super().__init__()
         self.kind = ""
-        self.struck = 0
         self._random = random.Random(0)
         self._stranger = Key()
 
@@ -37,9 +36,7 @@ class ChaosKms(KmsStub):
         kind = self.kind
         if not kind or self._random.random() < 0.2:
             return None
-        fault = self._fault(kind, operation)
-        self.struck += fault is not None
-        return fault
+        return self._fault(kind, operation)
 
     def _fault(self, kind: str, operation: str) -> Fault | None:
         match kind:

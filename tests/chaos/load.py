@@ -8,14 +8,15 @@ import json
 import random
 import secrets
 import time
+from collections.abc import Sequence
 from typing import IO, Any
 
 import msgpack
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from tests.chaos.files import write_line
+from tests.chaos.patience import connect
 from tests.chaos.profile import CLIENTS, Profile
 
 _TRIES = 5
@@ -26,9 +27,9 @@ Fields = dict[str, Any]
 class Load:
     """All requesters of a run."""
 
-    def __init__(self, profile: Profile, url: list[str], passwords: dict[str, str], log: IO[bytes]) -> None:
+    def __init__(self, profile: Profile, urls: Sequence[str], passwords: dict[str, str], log: IO[bytes]) -> None:
         self._profile = profile
-        self._urls = url
+        self._urls = urls
         self._passwords = passwords
         self._log = log
         self._random = random.Random(profile.seed)
@@ -40,10 +41,8 @@ class Load:
 
     async def connect(self) -> None:
         for name in CLIENTS:
-            self._clients[name] = await nats.connect(
-                self._urls, user=name, password=self._passwords[name], inbox_prefix=f"_INBOX_{name}",
-                max_reconnect_attempts=-1, reconnect_time_wait=0.2, error_cb=_nothing,
-            )  # fmt: skip
+            login = {"user": name, "password": self._passwords[name]}
+            self._clients[name] = await connect(self._urls, login, inbox_prefix=f"_INBOX_{name}")
 
     async def close(self) -> None:
         for client in self._clients.values():
@@ -166,7 +165,3 @@ class Load:
 
 def _plain(fields: Fields) -> Fields:
     return {name: base64.b64encode(v).decode() if isinstance(v, bytes) else v for name, v in fields.items()}
-
-
-async def _nothing(_error: Exception) -> None:
-    """Disconnections are what a chaos run is for."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import nats
+import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -21,6 +21,7 @@ from tests.chaos.faults import LAYERS, Faults
 from tests.chaos.files import write_line
 from tests.chaos.judge import ZEROS, Evidence, Judge
 from tests.chaos.load import Load
+from tests.chaos.patience import connect
 from tests.chaos.profile import SETTLE_S, Profile
 from tests.chaos.world import World, world
 
@@ -41,14 +42,18 @@ async def run(
     """
     async with world(profile, folder, daemon) as one:
         counts = await _unleash(one, folder, layers)
-        # late answers, and results that come back after mpcium's ack wait, may still change what is recorded
-        await _empty(one, accounts.NODES, "mpc")
-        await _empty(one, accounts.DAEMON, *SLOTS)
-        await dump(one.nats.urls, _login(one, accounts.DAEMON), _login(one, accounts.NODES), folder)
+        judge = await judged(one, folder)
         starts = [replica.starts for replica in one.replicas]
-    judge = Judge(Evidence.read(folder), one.key.spki)
-    verdict = judge.verdict() | {"faults": counts, "daemon_starts": starts}
-    return verdict, judge.findings
+    return judge.verdict() | {"faults": counts, "daemon_starts": starts}, judge.findings
+
+
+async def judged(one: World, folder: Path) -> Judge:
+    """Wait until nothing moves any more, and have everything that is left looked at."""
+    # late answers, and results that come back after mpcium's ack wait, may still change what is recorded
+    await empty(one, accounts.NODES, "mpc")
+    await empty(one, accounts.DAEMON, *SLOTS)
+    await dump(one.nats.urls, one.login(accounts.DAEMON), one.login(accounts.NODES), folder)
+    return Judge(Evidence.read(folder), one.key.spki)
 
 
 async def _unleash(one: World, folder: Path, layers: Sequence[str]) -> dict[str, int]:
@@ -56,28 +61,26 @@ async def _unleash(one: World, folder: Path, layers: Sequence[str]) -> dict[str,
         load = Load(one.profile, one.nats.urls, dict(one.logins.passwords), sent)
         await load.connect()
         try:
-            async with _spy(one, folder):
+            async with spy(one, folder):
                 await load.make_wallets()
                 until = time.monotonic() + one.profile.duration_s
                 strikes = Faults(one, struck, layers)
                 await asyncio.gather(load.run(until), strikes.run(until))
-                await _empty(one, accounts.DAEMON, "INITIATOR_REQUESTS")
+                await empty(one, accounts.DAEMON, "INITIATOR_REQUESTS")
         finally:
             await load.close()
         return strikes.counts
 
 
 @contextlib.asynccontextmanager
-async def _spy(one: World, folder: Path) -> AsyncIterator[Client]:
+async def spy(one: World, folder: Path) -> AsyncIterator[Client]:
     """Writes down every reshare, which no stream keeps."""
     with (folder / "reshares.jsonl").open("ab") as heard:
 
         async def on_reshare(message: Msg) -> None:
             write_line(heard, json.loads(message.data))
 
-        nc = await nats.connect(
-            one.nats.urls, max_reconnect_attempts=-1, error_cb=_nothing, **_login(one, accounts.NODES)
-        )
+        nc = await connect(one.nats.urls, one.login(accounts.NODES))
         await nc.subscribe("mpc:reshare", cb=on_reshare)
         try:
             yield nc
@@ -85,9 +88,9 @@ async def _spy(one: World, folder: Path) -> AsyncIterator[Client]:
             await nc.close()
 
 
-async def _empty(one: World, user: str, *streams: str) -> None:
+async def empty(one: World, user: str, *streams: str) -> None:
     """Wait until nothing is left in some streams, for as long as things may take."""
-    nc = await nats.connect(one.nats.urls, max_reconnect_attempts=-1, error_cb=_nothing, **_login(one, user))
+    nc = await connect(one.nats.urls, one.login(user))
     try:
         deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline:
@@ -98,14 +101,6 @@ async def _empty(one: World, user: str, *streams: str) -> None:
             await asyncio.sleep(0.5)
     finally:
         await nc.close()
-
-
-def _login(one: World, user: str) -> dict[str, str]:
-    return {"user": user, "password": one.logins.passwords[user]}
-
-
-async def _nothing(_error: Exception) -> None:
-    """Disconnections are what a chaos run is for."""
 
 
 def failures(profile: Profile, verdict: dict[str, Any]) -> list[str]:

@@ -25,57 +25,10 @@ from tests.chaos.nodes import ChaosBehaviour
 from tests.chaos.profile import CLIENTS, Profile
 from tests.chaos.proxy import Proxy, proxy
 from tests.support.kms_stub import REGION, Key, serving
+from tests.support.nats_servers import NatsServers
 
 CHAIN_CODE = "22" * 32
 _RESTART_AFTER_S = 0.5
-
-
-class NatsServers:
-    """One nats-server, or three as a cluster; each is killed and started again at will."""
-
-    def __init__(self, folder: Path, logins: Logins, count: int) -> None:
-        self._folder = folder
-        self._logins = logins
-        self.ports = [servers.free_port() for _ in range(count)]
-        self._routes = [servers.free_port() for _ in range(count)]
-        self._processes: list[Process | None] = [None] * count
-
-    @property
-    def urls(self) -> list[str]:
-        return [f"nats://127.0.0.1:{port}" for port in self.ports]
-
-    def _config(self, index: int) -> str:
-        store = json.dumps(str(self._folder / f"nats{index}"))
-        place = f'listen: "127.0.0.1:{self.ports[index]}"\njetstream {{ store_dir: {store}, max_file_store: 1TB }}'
-        if len(self.ports) > 1:
-            routes = json.dumps([f"nats-route://127.0.0.1:{port}" for port in self._routes])
-            # no_advertise: or clients would learn the way around the proxies
-            listen = f'listen: "127.0.0.1:{self._routes[index]}"'
-            place += f"\ncluster {{ name: c, {listen}, routes: {routes}, no_advertise: true }}"
-        return accounts.server_config(self._logins, place).replace(
-            "server_name: initiator-dev", f"server_name: n{index}"
-        )
-
-    async def start(self, index: int) -> None:
-        path = self._folder / f"nats{index}.conf"
-        path.touch(mode=0o600)
-        path.write_text(self._config(index))
-        self._processes[index] = await asyncio.create_subprocess_exec(
-            servers.nats_server_binary(), "-c", str(path), "-l", str(self._folder / f"nats{index}.log"),
-            stdout=DEVNULL, stderr=DEVNULL,
-        )  # fmt: skip
-
-    async def kill(self, index: int) -> None:
-        """kill -9."""
-        child = self._processes[index]
-        if child is not None:
-            child.kill()
-            await child.wait()
-
-    async def stop(self) -> None:
-        for child in self._processes:
-            if child is not None:
-                await servers.stop(child, grace_s=5)
 
 
 class Replica:
@@ -83,7 +36,7 @@ class Replica:
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self._command = command
-        self._log = log
+        self.log = log
         self._child: Process | None = None
         self.starts = 0
         self._wanted = True
@@ -91,13 +44,18 @@ class Replica:
     async def supervise(self) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("INITIATOR_", "AWS_"))}
         while self._wanted:
-            with self._log.open("ab") as output:
+            with self.log.open("ab") as output:
                 self._child = await asyncio.create_subprocess_exec(
                     *self._command, stdin=DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
                 )
             self.starts += 1
             await self._child.wait()
             await asyncio.sleep(_RESTART_AFTER_S)
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
 
     def send(self, number: int) -> None:
         if self._child is not None and self._child.returncode is None:
@@ -118,13 +76,22 @@ class World:
         self.folder = folder
         self._daemon = daemon
         self.logins = Logins.generate(CLIENTS)
-        self.nats = NatsServers(folder, self.logins, profile.nats)
+        self.nats = NatsServers(folder, profile.nats, self._nats_config)
         self.kms = ChaosKms()
         self.key: Key = self.kms.add()
+        self.kms_proxy: Proxy | None = None
         self.behaviour = ChaosBehaviour(profile.node_delay_s, profile.seed, self._file("answers.jsonl"))
         self.cluster: SimulatedCluster | None = None
         self.replicas: list[Replica] = []
         self.proxies: list[list[Proxy]] = []
+
+    def _nats_config(self, index: int, place: str) -> str:
+        return accounts.server_config(self.logins, place).replace(
+            "server_name: initiator-dev", f"server_name: n{index}"
+        )
+
+    def login(self, user: str) -> dict[str, str]:
+        return {"user": user, "password": self.logins.passwords[user]}
 
     def _file(self, name: str) -> IO[bytes]:
         return (self.folder / name).open("ab")
@@ -136,17 +103,17 @@ class World:
         return str(path)
 
     async def start(self, exits: contextlib.AsyncExitStack) -> None:
-        for index in range(self.profile.nats):
-            await self.nats.start(index)
         exits.push_async_callback(self.nats.stop)
+        await self.nats.start_all()
         exits.enter_context(serving(self.kms))
+        self.kms_proxy = await exits.enter_async_context(proxy(int(self.kms.url.rpartition(":")[2])))
         await self._start_nodes(exits)
         for index in range(self.profile.replicas):
             await self._start_replica(exits, index)
 
     async def _start_nodes(self, exits: contextlib.AsyncExitStack) -> None:
         config = NodesConfig(
-            servers=tuple(self.nats.urls),
+            servers=self.nats.urls,
             user=accounts.NODES,
             password=self.logins.passwords[accounts.NODES],
             pubkey=self.key.spki.hex(),
@@ -182,19 +149,25 @@ class World:
             password = self._secret(f"{user}.password", self.logins.passwords[user])
             return {"servers": urls, "user": user, "password_file": password}
 
+        assert self.kms_proxy is not None
         chosen = self.profile.settings
         static = {f"{name}_file": self._secret(name, "dev") for name in ("access_key_id", "secret_access_key")}
         pinned = {"event_initiator_pubkey": self.key.spki.hex(), "chain_code": CHAIN_CODE}
         return {
             "nats": login(accounts.DAEMON),
             "signer": {
-                "kms": {"region": REGION, "key_id": self.key.arn, "endpoint_url": self.kms.url, **static},
+                "kms": {
+                    "region": REGION,
+                    "key_id": self.key.arn,
+                    "endpoint_url": f"http://127.0.0.1:{self.kms_proxy.port}",
+                    **static,
+                },
             },
             "mpcium": {"nats": login(accounts.DAEMON_AT_NODES), **pinned, **chosen["mpcium"]},
             "worker": chosen["worker"],
             "streams": chosen["streams"],
             "clients": {name: {} for name in CLIENTS},
-            "http": {"enabled": False},
+            "http": {"port": 0},
             "log": {"format": "json"},
         }
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from initiator.dev.requester import Requester, requester
 from initiator.dev.servers import NatsHost, NatsProcess
 from initiator.dev.stack import Stack, StackOptions, running_stack
+from tests.e2e.stories import Universe, new_universe
 from tests.support.nats_container import NatsContainer, in_ci, no_engine
 
 
@@ -24,6 +26,12 @@ def nats_host(request: pytest.FixtureRequest) -> NatsHost:
         assert not in_ci(), reason
         pytest.skip(f"{reason}; the same scenario runs on a nats-server process")
     return NatsContainer()
+
+
+@pytest.fixture
+async def universe(tmp_path: Path) -> AsyncIterator[Universe]:
+    async with new_universe(tmp_path) as one:
+        yield one
 
 
 @pytest.fixture

@@ -72,6 +72,15 @@ class World(Bench):
         body = self.error("reshare", event["session_id"], "", "") | fields
         return body | {"result_type": "success", "pub_key": keys["eddsa_pub_key"]}
 
+    async def ask(self, story: Story) -> None:
+        """Send the story's request as often as it says, as soon as there is a stream for it."""
+        for _ in range(story.repeats):
+            while True:
+                with contextlib.suppress(nats.errors.Error):
+                    await self.submit(story.op, story.request)
+                    break
+                await asyncio.sleep(0.02)
+
     async def end_of(self, op: str, operation_id: str) -> dict[str, Any]:
         """The final event, asked for: what was announced while nobody listened is not announced again."""
         question = json.dumps({"op": op, "id": operation_id}).encode()

@@ -7,19 +7,16 @@ at the nodes for each attempt, and nothing is left in the queue, among the resul
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
-import nats
 import pytest
 
-from tests.e2e.stories import DEADLINE_S, NOT_REACHED, SIGN, STORIES, Story, Universe, World, new_universe
+from tests.e2e.stories import DEADLINE_S, NOT_REACHED, SIGN, STORIES, Story, Universe, World
 from tests.support.harness import STREAM
 
 AT_ONCE = 6
@@ -34,23 +31,7 @@ RACES = (
 )
 
 
-@pytest.fixture
-async def universe(tmp_path: Path) -> AsyncIterator[Universe]:
-    async with new_universe(tmp_path) as one:
-        yield one
-
-
 # --- lives and deaths
-
-
-async def submit(world: World, story: Story) -> None:
-    """Send the story's request as often as it says, as soon as there is a stream for it."""
-    for _ in range(story.repeats):
-        while True:
-            with contextlib.suppress(nats.errors.Error):
-                await world.submit(story.op, story.request)
-                break
-            await asyncio.sleep(0.02)
 
 
 async def live(universe: Universe, story: Story, deaths: tuple[str, ...]) -> tuple[list[str], str]:
@@ -59,7 +40,7 @@ async def live(universe: Universe, story: Story, deaths: tuple[str, ...]) -> tup
         daemon = await universe.forker.start(world.folder, "daemon0", deaths[0] if deaths else "")
         try:
             async with asyncio.timeout(DEADLINE_S):
-                await submit(world, story)
+                await world.ask(story)
                 for number, following in enumerate((*deaths[1:], "")[: len(deaths)], start=1):
                     while not (daemon.has_ended or await world.over(story)):
                         await asyncio.sleep(0.02)
@@ -154,7 +135,7 @@ async def test_what_was_claimed_under_other_rules_is_not_rejected(universe: Univ
     story = replace(STORIES[1], ends=ending, attempts=int(ending == "completed"), dead=int(ending != "completed"))
     async with universe.world(story) as world, asyncio.timeout(DEADLINE_S):
         first = await universe.forker.start(world.folder, "first", death)
-        await submit(world, story)
+        await world.ask(story)
         while not first.has_ended:
             await asyncio.sleep(0.02)
         path = world.folder / "config.json"
@@ -172,7 +153,7 @@ async def freeze(universe: Universe, story: Story, boundary: str, wake_at: float
         frozen = await universe.forker.start(world.folder, "frozen", boundary, freeze=True)
         try:
             async with asyncio.timeout(DEADLINE_S):
-                await submit(world, story)
+                await world.ask(story)
                 await frozen.frozen()
                 daemon = await universe.forker.start(world.folder, "daemon", "")
                 await judge(world, story)

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
-import nats
 import pytest
 
 from initiator.flow.takeovers import MOST_DEATHS
-from tests.e2e.stories import DEADLINE_S, STORIES, Story, Universe, World, new_universe
+from tests.e2e.stories import DEADLINE_S, STORIES, Story, Universe, World
 from tests.support.crashing import EXIT_CODE
-
-
-@pytest.fixture
-async def universe(tmp_path: Path) -> AsyncIterator[Universe]:
-    async with new_universe(tmp_path) as one:
-        yield one
-
-
-async def submitted(world: World, story: Story) -> None:
-    """As soon as there is a stream for it."""
-    while True:
-        with contextlib.suppress(nats.errors.Error):
-            await world.submit(story.op, story.request)
-            return
-        await asyncio.sleep(0.02)
 
 
 async def die(universe: Universe, world: World, story: Story, boundary: str, times: int) -> None:
@@ -37,7 +18,7 @@ async def die(universe: Universe, world: World, story: Story, boundary: str, tim
     for number in range(times):
         daemon = await universe.forker.start(world.folder, f"dead{number}", boundary)
         if number == 0:
-            await submitted(world, story)
+            await world.ask(story)
         while not daemon.has_ended:
             await asyncio.sleep(0.02)
         assert await daemon.stop(signal.SIGKILL) == EXIT_CODE
@@ -89,7 +70,7 @@ async def test_who_hands_back_in_order_has_not_died(universe: Universe) -> None:
     story = replace(STORIES[0], request={"wallet_id": "w"})
     async with universe.world(story) as world, asyncio.timeout(DEADLINE_S):
         first = await universe.forker.start(world.folder, "first", "before sign")
-        await submitted(world, story)
+        await world.ask(story)
         while not first.has_ended:
             await asyncio.sleep(0.02)
         for slot in ("x", "y"):  # the lane is full: a holder waits with recorded bytes
