@@ -22,11 +22,10 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
 from initiator.config.schema import Settings
-from initiator.core import codec, events, identity, message
+from initiator.core import events, identity, message
 from initiator.core.events import Outcome, State
 from initiator.core.lifecycle import (
     PROVISIONAL_WAIT_S,
-    REOPEN,
     Claimant,
     Step,
     gave_out,
@@ -40,10 +39,10 @@ from initiator.errors import Code, HaltError, InitiatorError, RejectError, Retry
 from initiator.flow.board import Board
 from initiator.flow.clock import Clock
 from initiator.flow.held import Held
-from initiator.flow.intake import Intake
 from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
 from initiator.flow.publisher import Publisher
+from initiator.flow.reception import Reception, Refusal
 from initiator.flow.room import Room
 from initiator.flow.takeovers import MOST_DEATHS, Takeovers
 from initiator.flow.work import Work, expired
@@ -84,7 +83,7 @@ class Handler:
         self._board = board
         self._clock = clock
         self._metrics = metrics
-        self._intake = Intake(settings)
+        self._reception = Reception(settings, record, clock)
         self._steps: dict[Step, Callable[[Work, Entry], Awaitable[Entry]]] = {
             Step.SIGN: self._sign,
             Step.PUBLISH: publisher.publish,
@@ -101,8 +100,11 @@ class Handler:
         Raises:
             asyncio.CancelledError: shutdown; the record says how far it got, and another holder goes on.
         """
-        work = await self._open(held)
+        work = await self._insist(held, lambda: self._reception.receive(held))
         if work is None:
+            return
+        if isinstance(work, Refusal):
+            await self._reject(held, work.error, None, work.encoding)
             return
         try:
             final = await self._advance(work)
@@ -110,61 +112,6 @@ class Handler:
             await self._reject(held, error, work.operation_id, work.encoding)
             return
         await self._settle(work, final)
-
-    async def _open(self, held: Held) -> Work | None:
-        """The request in a delivery; None if it is refused, now or before."""
-        if held.redelivered and await self._insist(held, lambda: self._rejected_before(held)):
-            return None
-        encoding = ContentType.MSGPACK
-        try:
-            encoding = codec.content_type(held.delivery.message.headers.get("Content-Type"))
-            return self._read(held, encoding)
-        except RejectError as error:
-            refusal = error
-        work = None
-        if self._may_be_overtaken(held):
-            work = await self._insist(held, lambda: self._take_up(held, encoding, refusal))
-        if work is None:
-            await self._reject(held, refusal, None, encoding)
-        return work
-
-    def _may_be_overtaken(self, held: Held) -> bool:
-        """Whether another holder may have claimed this request: one before us, or one while we were frozen."""
-        return held.redelivered or self._clock.loop_time() - held.taken_at >= self._settings.worker.ack_wait_s
-
-    async def _rejected_before(self, held: Held) -> bool:
-        return await self._record.rejected(held.client, held.operation, held.sequence)
-
-    def _read(self, held: Held, encoding: ContentType) -> Work:
-        """Policy, decode, validate; pure."""
-        request = self._intake.read(held.client, held.operation, encoding, held.data, self._clock.now())
-        return self._work(held, request, encoding)
-
-    def _work(self, held: Held, request: Request, encoding: ContentType) -> Work:
-        claimant = Claimant(
-            client=held.client,
-            request_digest=identity.request_digest(held.client, request),
-            request_seq=held.sequence,
-            reopens=held.delivery.message.headers.get(REOPEN),
-        )
-        return Work(held, request, encoding, claimant)
-
-    async def _take_up(self, held: Held, encoding: ContentType, refusal: RejectError) -> Work | None:
-        """A request that is refused now, but that somebody may have claimed: then it goes on to its end.
-
-        Its sender must not be told `rejected` while the nodes may have it.
-        """
-        request = self._intake.reread(held.operation, encoding, held.data)
-        if request is None:
-            return None
-        work = self._work(held, request, encoding)
-        if refusal.code is Code.EXPIRED:
-            return work  # the claim refuses it, once nobody else can have claimed it
-        last = await self._record.last(held.operation, request.operation_id)
-        if last is None or (last.event.client, last.event.request_seq) != (held.client, held.sequence):
-            return None
-        work.refusal = refusal
-        return work
 
     async def _reject(self, held: Held, error: RejectError, operation_id: str | None, encoding: ContentType) -> None:
         await self._insist(held, lambda: self._journal.reject(held, error, operation_id, encoding))
@@ -303,7 +250,7 @@ class Handler:
 
     async def _let_expire(self, work: Work, expires_at: float, after: Entry | None) -> NoReturn:
         """Refuse what expired before it was claimed; but not what somebody claimed who overtook us."""
-        if self._may_be_overtaken(work.held):
+        if self._reception.may_be_overtaken(work.held):
             # frozen holder: by now the request is past its deadline by everybody's clock, so nobody claims it after us
             await self._clock.sleep(expires_at + self._settings.limits.clock_skew_s - self._clock.now())
             last = await self._record.last(work.operation, work.operation_id)
