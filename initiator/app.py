@@ -43,9 +43,9 @@ class App:
 
     def __init__(self, settings: Settings, connect: SignerSource | None = None) -> None:
         self.settings = settings
-        self._connect = connect or partial(connect_signer, told=self._on_region)
         self.health = Health(("nats", "nodes", "streams", "record", "signer", "worker", "progress"))
         self.metrics = Metrics()
+        self._connect = connect or partial(connect_signer, metrics=self.metrics)
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._same_nats = settings.mpcium.nats is None
@@ -56,9 +56,6 @@ class App:
             else Connection(settings.mpcium.nats, "initiator-nodes", self._part("nodes"))
         )
         self.http = HealthServer(settings.http, self.health, self.metrics.registry)
-
-    def _on_region(self, name: str, up: bool) -> None:
-        self.metrics.kms_region_up.labels(name).set(up)
 
     def _part(self, name: str) -> Callable[[bool, str], None]:
         def listener(connected: bool, reason: str) -> None:
@@ -199,7 +196,7 @@ class App:
         """Readiness reflects the ability to sign."""
         while True:
             state = signer.health()
-            self.health.set("signer", state.ok, state.reason, state.code)
+            self.health.set("signer", state.ok, state.reason, state.code, state.note)
             await asyncio.sleep(SIGNER_WATCH_S)
 
 
@@ -219,11 +216,11 @@ class _StoppedError(Exception):
 _WAIT_FOR_A_PERSON = frozenset({Code.KMS_ACCESS_DENIED, Code.KMS_KEY_UNUSABLE, Code.BUS_DENIED})
 
 
-async def connect_signer(settings: Settings, told: kms.regions.Told = lambda _name, _up: None) -> Signer:
+async def connect_signer(settings: Settings, metrics: Metrics | None = None) -> Signer:
     """The configured signer, its key compared with the pin.
 
     Args:
-        told: hears of KMS Regions that go out or come back.
+        metrics: where it counts what it does.
 
     Raises:
         HaltError: `KEY_MISMATCH` with both fingerprints, or the key is not of the form that the nodes verify.
@@ -232,9 +229,7 @@ async def connect_signer(settings: Settings, told: kms.regions.Told = lambda _na
     signer_settings, pinned = settings.signer, settings.mpcium.event_initiator_pubkey
     if signer_settings.type == "kms":
         pin = parse_public_key(pinned) if pinned else None
-        if signer_settings.kms.fallbacks:
-            return await kms.RegionalSigner.connect(signer_settings.kms, pin=pin, told=told)
-        return await kms.KmsSigner.connect(signer_settings.kms, pin=pin)
+        return await kms.KmsSigner.connect(signer_settings.kms, pin=pin, metrics=metrics)
     local = keyfile.load_local_signer(signer_settings.local)
     check_pin(local.public_key, parse_public_key(pinned, local.public_key.algorithm) if pinned else None)
     return local

@@ -10,12 +10,13 @@ from initiator.errors import Code
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part's state and, if it is not well, why."""
+    """One part's state and, if it is not well, why; `note` says what is amiss although it is well enough."""
 
     name: str
     ok: bool
     reason: str = ""
     code: Code | None = None
+    note: str = ""
 
 
 class Health:
@@ -25,9 +26,9 @@ class Health:
         self._parts = {name: Part(name, ok=False, reason="not started") for name in parts}
         self._started = False
 
-    def set(self, part: str, ok: bool, reason: str = "", code: Code | None = None) -> None:
+    def set(self, part: str, ok: bool, reason: str = "", code: Code | None = None, note: str = "") -> None:
         """Note a part's state."""
-        self._parts[part] = Part(part, ok, "" if ok else reason, None if ok else code)
+        self._parts[part] = Part(part, ok, "" if ok else reason, None if ok else code, note if ok else "")
 
     def mark_started(self) -> None:
         """The start is complete; stays so."""

@@ -112,10 +112,16 @@ class HealthServer:
         status = 200 if ok else 503
         parts = self._health.snapshot()
         if wants_json:
-            listed = [{"name": p.name, "ok": p.ok, "reason": p.reason, "code": p.code} for p in parts]
+            listed = [
+                {"name": p.name, "ok": p.ok, "reason": p.reason, "code": p.code} | ({"note": p.note} if p.note else {})
+                for p in parts
+            ]
             return status, "application/json", json.dumps({"ok": ok, "parts": listed}).encode()
         lines = (
-            [f"[+]{p.name} ok" if p.ok else f"[-]{p.name} failed: {p.reason}" for p in parts]
+            [
+                f"[+]{p.name} ok{': ' + p.note if p.note else ''}" if p.ok else f"[-]{p.name} failed: {p.reason}"
+                for p in parts
+            ]
             if verbose or not ok
             else []
         )

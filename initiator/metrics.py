@@ -1,4 +1,4 @@
-"""What the daemon counts. Labels are bounded: operations, configured clients and our own codes."""
+"""What the daemon counts. Labels are bounded: operations, configured clients and Regions, our own codes and states."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ class Metrics:
         self.retries = self._counter("retries", "steps tried again, by error code", "operation", "code")
         self.results = self._counter("results", "results of the nodes, by what became of them", "operation", "verdict")
         self.sign_seconds = self._histogram("sign_seconds", "one signature, retries included")
+        self.signer_calls = self._counter("signer_calls", "calls to KMS's Sign, by what they came to", "region", "code")
+        self.signer_region_changes = self._counter(
+            "signer_region_changes", "moves of a Region's breaker and standing", "region", "state", "code"
+        )
+        self.signer_region_usable = self._gauge("signer_region_usable", "1: signs with the pinned key", "region")
         self.operation_seconds = self._histogram(
             "operation_seconds", "from the request's storage to its final event", "operation"
         )
-        self.held = Gauge("initiator_requests_held", "unfinished requests held here", registry=self.registry)
+        self.held = self._gauge("requests_held", "unfinished requests held here")
 
         self.stalled = Gauge(
             "initiator_stalled", "1 while requests wait and nothing moves", ["operation"], registry=self.registry
-        )
-        self.kms_region_up = Gauge(
-            "initiator_kms_region_up", "0 while a Region is left alone", ["region"], registry=self.registry
         )
         self.slots_recovered = self._counter("slots_recovered", "slots that an ended operation had kept", "operation")
         self.record_used = Gauge(
@@ -38,6 +40,9 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"initiator_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"initiator_{name}", text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"initiator_{name}", text, labels, buckets=_SECONDS, registry=self.registry)

@@ -17,6 +17,7 @@ from initiator.config.schema import LogSettings, NatsSettings, Settings
 from initiator.errors import InitiatorError
 
 PART_TIMEOUT_S = 20.0
+PROBE = b"initiator check: a message that is no request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ async def _try(part: str, action: Callable[[], Awaitable[str]]) -> Finding:
 
 async def _check_all(settings: Settings) -> list[Finding]:
     findings = [await _try("signer", lambda: _signer(settings))]
+    if settings.signer.type == "kms" and len(settings.signer.kms.targets) > 1 and findings[0].ok:
+        findings += await _regions(settings)
     findings += await _nats(settings)
     return findings
 
@@ -73,13 +76,33 @@ async def _signer(settings: Settings) -> str:
 
     signer = await connect_signer(settings)
     try:
-        await signer.sign(
-            b"initiator check: a message that is no request", deadline=asyncio.get_running_loop().time() + 10
-        )
+        await signer.sign(PROBE, deadline=asyncio.get_running_loop().time() + 10)
         pinned = "as pinned" if settings.mpcium.event_initiator_pubkey else "NOT pinned (mpcium.event_initiator_pubkey)"
         return f"{signer.public_key.algorithm} {fingerprint(signer.public_key)}, {pinned}; a test signature verifies"
     finally:
         await signer.close()
+
+
+async def _regions(settings: Settings) -> list[Finding]:
+    """Each Region by itself: one that only others stand in for is found before it is needed."""
+    from initiator.app import connect_signer
+    from initiator.kms import KmsSigner
+
+    signer = await connect_signer(settings)
+    try:
+        if not isinstance(signer, KmsSigner):
+            return []
+        found = await signer.sign_everywhere(PROBE, deadline=asyncio.get_running_loop().time() + PART_TIMEOUT_S)
+        return [_region(name, error) for name, error in found.items()]
+    finally:
+        await signer.close()
+
+
+def _region(name: str, error: InitiatorError | None) -> Finding:
+    part = f"signer in {name}"
+    if error is None:
+        return Finding(part, True, "the same key; a test signature verifies")
+    return Finding(part, False, f"{error.code} {error.reason}", error.hint)
 
 
 async def _nats(settings: Settings) -> list[Finding]:

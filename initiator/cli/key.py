@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from initiator.cli import CliContext
+from initiator.config.schema import LogSettings
 from initiator.core.signer import PublicKey
 
 
@@ -24,7 +25,10 @@ def key() -> None:
 @click.pass_obj
 def show(context: CliContext, as_json: bool) -> None:
     """Ask the configured signer for its public key and print it as the nodes' configuration takes it."""
+    from initiator import log
+
     settings = context.load().settings
+    log.configure(LogSettings(level="warning"))  # to stderr: stdout is the key alone
 
     async def read() -> PublicKey:
         from initiator.app import connect_signer

@@ -37,12 +37,9 @@ def _render(model: type[BaseModel], value: BaseModel | None, depth: int, lines: 
             inner: list[str] = []
             _render(ClientSettings, ClientSettings(), 2, inner)
             lines.extend(f"#{line}" for line in inner)
-        elif section is not None and isinstance(current, list):
-            lines.append(f"{pad}{name}: []{comment}; each with:")
-            inner = []
-            _render(section, section.model_construct(**_defaults(section)), depth + 2, inner)
-            inner[0] = f"{pad}  - {inner[0].lstrip()}"
-            lines.extend(f"#{line}" for line in inner)
+        elif section is not None and isinstance(current, tuple):
+            lines.append(f"{pad}{name}: {json.dumps(_plain(current))}{comment}; each has")
+            lines.extend(f"#{line}" for line in _item(section, depth + 1))
         elif section is not None and current is None:
             lines.append(f"{pad}{name}: null{comment}; its keys:")
             inner = []
@@ -57,10 +54,14 @@ def _render(model: type[BaseModel], value: BaseModel | None, depth: int, lines: 
             lines.append(f"{pad}{name}: {json.dumps(_plain(current))}{comment}")
 
 
-def _defaults(section: type[BaseModel]) -> dict[str, Any]:
-    """Every field of a section; its example where there is no default."""
-    return {name: (info.examples or [None])[0] if info.is_required() else info.default
-            for name, info in section.model_fields.items()}  # fmt: skip
+def _item(section: type[BaseModel], depth: int) -> list[str]:
+    """One item of a list of sections; keys without a default show an example."""
+    lines: list[str] = []
+    for name, info in section.model_fields.items():
+        shown = (info.examples or [None])[0] if info.is_required() else info.default
+        start = "  " * depth + ("  " if lines else "- ")
+        lines.append(f"{start}{name}: {json.dumps(_plain(shown))}  # {info.description}")
+    return lines
 
 
 def _is_secret(annotation: Any) -> bool:
@@ -70,10 +71,10 @@ def _is_secret(annotation: Any) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return "[redacted]"
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, BaseModel):
         return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
     return value
 
 

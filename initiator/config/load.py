@@ -159,14 +159,14 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def fields(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
-    """Every dotted key and its type; `clients.*` stands for any client."""
+    """Every dotted key and its type; `clients.*` stands for any client, `….*` for any item of a list of sections."""
     found: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         annotation = info.annotation
         section = section_of(annotation)
         if _is_container(annotation):
             found[f"{prefix}{name}"] = annotation
-            if getattr(annotation, "__origin__", None) is dict and section is not None:
+            if section is not None:
                 found |= fields(section, f"{prefix}{name}.*.")
         elif section is not None:
             found |= fields(section, f"{prefix}{name}.")

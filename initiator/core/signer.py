@@ -46,24 +46,25 @@ class Signed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignerHealth:
-    """Whether the signer can sign, and if not, why."""
+    """Whether the signer can sign, and if not, why; `note` says what is amiss although it can."""
 
     ok: bool
     code: Code | None = None
     reason: str = ""
+    note: str = ""
 
 
 class Limiter(Protocol):
-    """Spaces calls to a signer's back end, so that we stay under our share of its quota."""
+    """Keeps the signer under its share of a quota, for this process or together with others."""
 
     async def acquire(self, deadline: float | None = None) -> None:
-        """Wait for a place for one call.
+        """Wait until one more call to KMS may be made.
 
         Args:
-            deadline: event loop time (seconds) by which the place must be there.
+            deadline: event loop time after which it would be too late.
 
         Raises:
-            RetryError: `KMS_THROTTLED`, at once, where it cannot be.
+            RetryError: `KMS_THROTTLED`: not before `deadline`; nothing was taken.
         """
         ...
 

@@ -1,6 +1,5 @@
 """AWS KMS: the only room that imports boto3 and botocore."""
 
-from initiator.kms.regions import RegionalSigner
 from initiator.kms.signer import KmsSigner
 
-__all__ = ["KmsSigner", "RegionalSigner"]
+__all__ = ["KmsSigner"]

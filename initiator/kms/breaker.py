@@ -1,57 +1,112 @@
-"""A circuit breaker: after some failures in a row a back end is left alone, and then tried by one call at a time."""
+"""A circuit breaker: whoever keeps failing is left alone for a while, then tried by one.
+
+Invariants:
+- closed lets everybody through, open nobody; once its pause is over an open one lets exactly one call through, the
+  probe, and nobody else until that call has ended;
+- pauses double from the first to the longest, each shortened at random, so that replicas do not probe in step;
+- the end of a call counts only where nothing has changed since it began: stragglers from before neither close nor
+  lengthen anything.
+
+Pure but for the clock and the chance that are passed in.
+"""
 
 from __future__ import annotations
 
-FAILURES = 3
-OPEN_S, OPEN_MAX_S = 5.0, 60.0
+import random
+from collections.abc import Callable
+from enum import StrEnum
+
+PROBE_POLL_S = 0.05
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
 
 
 class Breaker:
-    """Closed, it lets everything through; open, nothing until a probe is due; then one probe.
+    """One breaker.
 
-    All times are of one monotonic clock, in seconds, and are passed in.
+    Args:
+        failures: how many in a row open it.
+        pause_s: the first pause.
+        pause_max_s: the longest one.
+        now: monotonic seconds.
+        chance: uniform in [0, 1).
     """
 
-    def __init__(self) -> None:
-        self._failures = 0
-        self._open_s = 0.0
-        self._probe_at = 0.0
-        self._probing = False
+    def __init__(
+        self,
+        *,
+        failures: int,
+        pause_s: float,
+        pause_max_s: float,
+        now: Callable[[], float],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._limit = failures
+        self._first_s, self._longest_s = pause_s, pause_max_s
+        self._now, self._chance = now, chance
+        self._state = BreakerState.CLOSED
+        self._failed = 0
+        self._pause_s = pause_s
+        self._due = 0.0
+        self._generation = 0
 
     @property
-    def closed(self) -> bool:
-        return self._open_s == 0.0
+    def state(self) -> BreakerState:
+        return self._state
 
     @property
-    def probe_at(self) -> float:
-        """When the next probe is due; only of use while open."""
-        return self._probe_at
+    def admits(self) -> bool:
+        """Whether `admit` would let a call through now."""
+        return self._state is BreakerState.CLOSED or (self._state is BreakerState.OPEN and self._now() >= self._due)
 
-    def admits(self, now: float) -> bool:
-        """Whether a call may be made now; a probe must be followed by `succeeded`, `failed` or `left`."""
-        if self.closed:
-            return True
-        if self._probing or now < self._probe_at:
-            return False
-        self._probing = True
-        return True
+    @property
+    def wait_s(self) -> float:
+        """Seconds until a call may be let through."""
+        if self._state is BreakerState.OPEN:
+            return max(0.0, self._due - self._now())
+        return PROBE_POLL_S if self._state is BreakerState.HALF_OPEN else 0.0
 
-    def succeeded(self) -> bool:
-        """Close; returns whether it was open."""
-        was_open = not self.closed
-        self._failures, self._open_s, self._probing = 0, 0.0, False
-        return was_open
+    def admit(self) -> int | None:
+        """Let a call through, or not (None). Whoever got a ticket must tell how the call ended."""
+        if not self.admits:
+            return None
+        if self._state is BreakerState.OPEN:
+            self._move(BreakerState.HALF_OPEN)
+        return self._generation
 
-    def failed(self, now: float, *, at_once: bool = False) -> bool:
-        """Count a failure; returns whether it opened by it. `at_once`: one is enough."""
-        self._failures += 1
-        was_closed, self._probing = self.closed, False
-        if was_closed and not at_once and self._failures < FAILURES:
-            return False
-        self._open_s = min(max(OPEN_S, 2 * self._open_s), OPEN_MAX_S)
-        self._probe_at = now + self._open_s
-        return was_closed
+    def succeeded(self, ticket: int) -> None:
+        """The call was answered."""
+        if ticket != self._generation:
+            return
+        self._failed = 0
+        if self._state is BreakerState.HALF_OPEN:
+            self._move(BreakerState.CLOSED)
+            self._pause_s = self._first_s
 
-    def left(self) -> None:
-        """The call ended without saying anything about the back end."""
-        self._probing = False
+    def failed(self, ticket: int, *, at_once: bool = False) -> None:
+        """The call was not answered.
+
+        Args:
+            at_once: open now, whatever the count.
+        """
+        if ticket != self._generation:
+            return
+        self._failed += 1
+        if self._state is BreakerState.HALF_OPEN or at_once or self._failed >= self._limit:
+            self._due = self._now() + self._pause_s * (0.5 + self._chance() / 2)
+            self._pause_s = min(2 * self._pause_s, self._longest_s)
+            self._move(BreakerState.OPEN)
+
+    def forget(self, ticket: int) -> None:
+        """The call ended without saying anything about the other side; the next one may be the probe."""
+        if ticket == self._generation and self._state is BreakerState.HALF_OPEN:
+            self._move(BreakerState.OPEN)
+
+    def _move(self, state: BreakerState) -> None:
+        self._state = state
+        self._failed = 0
+        self._generation += 1

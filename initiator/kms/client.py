@@ -12,25 +12,25 @@ import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.credentials import Credentials
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 
 from initiator.config.load import read_secret
-from initiator.config.schema import KmsSettings
+from initiator.config.schema import KmsSettings, KmsTarget
 from initiator.kms.credentials import SnapshotCredentials
 
 
-def build_client(settings: KmsSettings, credentials: SnapshotCredentials) -> Any:
-    """A KMS client for these settings that signs with `credentials` and resolves none itself.
+def build_client(settings: KmsSettings, target: KmsTarget, credentials: SnapshotCredentials) -> Any:
+    """A KMS client for one Region that signs with `credentials` and resolves none itself.
 
     Raises:
         botocore.exceptions.BotoCoreError: no Region, an unknown profile.
         ValueError: an endpoint URL of another form.
     """
-    session = _session(settings)
+    session = _session(settings, target.region)
     session.register_component("credential_provider", credentials)
     session.set_default_client_config(_config(settings))
-    return boto3.Session(botocore_session=session, region_name=settings.region).client(
-        "kms", endpoint_url=settings.endpoint_url
+    return boto3.Session(botocore_session=session, region_name=target.region).client(
+        "kms", endpoint_url=target.endpoint_url
     )
 
 
@@ -46,18 +46,32 @@ def load_credentials(settings: KmsSettings) -> Credentials:
     if access_key_id and secret_access_key:
         token = read_secret(settings.session_token, settings.session_token_file)
         return Credentials(access_key_id, secret_access_key, token, method="settings")
-    session = _session(settings)
+    regions: list[str | None] = [entry.region for entry in settings.regions]
+    *others, last = regions or [settings.region]
+    for region in others:
+        try:
+            return _resolve(settings, region)
+        except (NoCredentialsError, ProfileNotFound):
+            raise
+        except (BotoCoreError, ClientError):
+            continue  # the chain may ask STS, which lives in a Region as well
+    return _resolve(settings, last)
+
+
+def _resolve(settings: KmsSettings, region: str | None) -> Credentials:
+    session = _session(settings, region)
     session.set_default_client_config(_config(settings))  # also for STS, which the chain may ask
     credentials: Credentials | None = session.get_credentials()
     if credentials is None:
         raise NoCredentialsError
+    credentials.get_frozen_credentials()  # asks STS now: here another Region can still be tried
     return credentials
 
 
-def _session(settings: KmsSettings) -> botocore.session.Session:
+def _session(settings: KmsSettings, region: str | None) -> botocore.session.Session:
     session = botocore.session.Session(profile=settings.profile)
-    if settings.region:
-        session.set_config_variable("region", settings.region)
+    if region:
+        session.set_config_variable("region", region)
     return session
 
 

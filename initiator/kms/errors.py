@@ -5,6 +5,9 @@ Sources: the errors modelled for Sign and GetPublicKey in the KMS API reference,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import Enum, auto
+
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
@@ -41,8 +44,61 @@ _UNUSABLE = {
     "InvalidArnException": "the key's ARN is not valid",
     "DryRunOperationException": "KMS took the call for a dry run",
 }
+_FALSE = {Code.SIGNATURE_INVALID, Code.KEY_MISMATCH, Code.KMS_PROTOCOL}
+_MENDABLE = {Code.KMS_ACCESS_DENIED, Code.KMS_KEY_UNUSABLE}
 _CHAIN_HINT = "AWS's default chain: environment, profile, web identity, Pod Identity, instance role"
 EXPIRED_TOKEN_HINT = "the temporary credentials expired and could not be renewed"  # noqa: S105 - a sentence
+
+
+class Kind(Enum):
+    """What a failed call says about the Region that was asked."""
+
+    DOWN = auto()  # no answer, an internal error, an answer that cannot be read
+    HUNG = auto()  # as DOWN, and it cost a whole timeout
+    THROTTLED = auto()
+    CREDENTIALS = auto()  # says nothing about the Region
+    REFUSED = auto()  # denied, disabled, not there: another Region may still sign
+    FALSE = auto()  # an answer in another key's name, or a signature that does not verify: never gone round
+    SETTING = auto()
+
+
+def kind_of(error: BaseException) -> Kind:
+    """What went wrong, for whoever has other Regions to go to."""
+    code = error.code if isinstance(error, InitiatorError) else None
+    if isinstance(error, HaltError):
+        if code in _FALSE:
+            return Kind.FALSE
+        return Kind.SETTING if code is Code.CONFIG_INVALID else Kind.REFUSED
+    if code is Code.KMS_THROTTLED:
+        return Kind.THROTTLED
+    if code is Code.KMS_CREDENTIALS:
+        return Kind.CREDENTIALS
+    hung = isinstance(error.__cause__, (boto.ReadTimeoutError, boto.ConnectTimeoutError))
+    return Kind.HUNG if hung else Kind.DOWN
+
+
+def combine(failures: Sequence[tuple[str, InitiatorError]], *, named: bool) -> InitiatorError:
+    """One error for what went wrong in several Regions: what may pass by itself before what a person must mend.
+
+    Args:
+        failures: by Region, in order.
+        named: say which Region; where there is but one, its error is left as it is.
+    """
+    if not named:
+        return failures[0][1]
+    errors = [error for _, error in failures]
+    told = min(errors, key=_rank)
+    reason = "; ".join(f"{region}: {error.reason}" for region, error in failures)
+    if isinstance(told, RetryError):
+        delay_s = min(error.delay_s for error in errors if isinstance(error, RetryError))
+        return RetryError(told.code, reason, hint=told.hint, delay_s=delay_s)
+    return HaltError(told.code, reason, field=told.field, hint=told.hint)
+
+
+def _rank(error: InitiatorError) -> int:
+    if isinstance(error, RetryError):
+        return 1 if error.code is Code.KMS_CREDENTIALS else 0
+    return 2 if error.code in _MENDABLE else 3
 
 
 def _code(error: boto.ClientError) -> str:
@@ -69,15 +125,20 @@ def translate(error: Exception, action: str, key_id: str) -> InitiatorError:
     return RetryError(Code.KMS_UNAVAILABLE, f"{action}: {type(error).__name__}", delay_s=0.25)
 
 
-def translate_building(error: Exception) -> InitiatorError:
-    """Our error for a client that could not be made of the settings."""
+def translate_building(error: Exception, index: int | None = None) -> InitiatorError:
+    """Our error for a client that could not be made of the settings.
+
+    Args:
+        index: which of `signer.kms.regions`, if there is a list.
+    """
+    at = "signer.kms" if index is None else f"signer.kms.regions.{index}"
     if isinstance(error, boto.NoRegionError):
-        return HaltError(Code.CONFIG_INVALID, "no AWS Region is configured", field="signer.kms.region")
+        return HaltError(Code.CONFIG_INVALID, "no AWS Region is configured", field=f"{at}.region")
     if isinstance(error, boto.ProfileNotFound):
         return HaltError(Code.CONFIG_INVALID, "there is no such AWS profile", field="signer.kms.profile")
     if isinstance(error, ValueError):
-        return HaltError(Code.CONFIG_INVALID, "expected a URL with its scheme", field="signer.kms.endpoint_url")
-    return HaltError(Code.CONFIG_INVALID, f"no client can be made: {type(error).__name__}", field="signer.kms")
+        return HaltError(Code.CONFIG_INVALID, "expected a URL with its scheme", field=f"{at}.endpoint_url")
+    return HaltError(Code.CONFIG_INVALID, f"no client can be made: {type(error).__name__}", field=at)
 
 
 def translate_loading(error: Exception) -> InitiatorError:

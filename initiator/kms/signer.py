@@ -1,95 +1,100 @@
-"""The event-initiator key in AWS KMS.
+"""The event-initiator key in AWS KMS, in one Region or several.
 
 Invariants:
-- the key is pinned: its public key is checked at the start (P-256, SIGN_VERIFY, ECDSA_SHA_256, the exact SPKI form)
-  and compared with the configured one; every answer must name that same key;
-- no signature leaves here that does not verify under the pinned key: not from an empty 200, not from a lying
-  endpoint, not from an alias that was moved;
-- what goes out as RAW is at most 4,096 bytes; above that KMS gets the SHA-256, which signs the same.
+- the key is pinned: in each Region its public key is checked (P-256, SIGN_VERIFY, ECDSA_SHA_256, the exact SPKI form)
+  and compared with the configured one before that Region signs anything; every answer must name that same key;
+- no signature leaves here that does not verify under the pinned key, whichever Region it came from;
+- Regions are asked in their order, each once an attempt: the first that can sign does. One that is down, throttled or
+  refuses is passed over; a false signature is not: it is told, and nothing is signed in this attempt;
+- where all are left alone by their breakers, nobody is asked;
+- a place under the limit is taken once an attempt, so it bounds what each Region gets.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from initiator.config.schema import KmsSettings
-from initiator.core.signature import Verifier
 from initiator.core.signer import Limiter, PublicKey, Signed, SignerHealth
-from initiator.core.spki import check_pin, p256_from_spki
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 from initiator.kms import errors
+from initiator.kms.breaker import Breaker
 from initiator.kms.client import build_client, load_credentials
 from initiator.kms.credentials import SnapshotCredentials
+from initiator.kms.errors import Kind
 from initiator.kms.limiter import local_limiter
+from initiator.kms.region import Region, Standing
 from initiator.log import get_logger
+from initiator.metrics import Metrics
 
 log = get_logger()
-MAX_RAW_BYTES = 4096
 ALIAS_CHECK_S = 60.0
-ALGORITHM = "ECDSA_SHA_256"
+
+
+@dataclass(slots=True)
+class _Call:
+    """One `sign`, over all its attempts."""
+
+    message: bytes
+    deadline: float | None
+    renewed: bool = False
 
 
 class KmsSigner:
-    """Signs with one KMS key. Make one with `connect`.
-
-    Attributes:
-        key_id: the key's ARN as KMS names it (some emulators: its bare id).
-        key_spec_known: false where an emulator left KeySpec out; the SPKI form decided then.
-    """
+    """Signs with one KMS key. Make one with `connect`."""
 
     def __init__(
         self,
         settings: KmsSettings,
-        client: Any,
-        pool: ThreadPoolExecutor,
+        regions: list[Region],
         credentials: SnapshotCredentials,
-        described: dict[str, Any],
+        pin: PublicKey,
         limiter: Limiter,
     ) -> None:
         self._settings = settings
-        self._limiter = limiter
-        self._client = client
-        self._pool = pool
+        self._regions = regions
         self._credentials = credentials
-        self._public_key = public_key_of(described)
-        self._verifier = Verifier(self._public_key)
-        self.key_id: str = described["KeyId"]
-        self.key_spec_known = "KeySpec" in described
-        self._health = SignerHealth(ok=True)
-        self._background = [asyncio.create_task(credentials.keep_fresh()), asyncio.create_task(self._watch_alias())]
+        self._public_key = pin
+        self._limiter = limiter
+        self._failure: InitiatorError | None = None  # of the last attempt, if it failed
+        self._background = [asyncio.create_task(credentials.keep_fresh())]
+        self._background += [asyncio.create_task(self._watch(region)) for region in regions]
 
     @classmethod
     async def connect(
-        cls, settings: KmsSettings, *, pin: PublicKey | None = None, limiter: Limiter | None = None
+        cls,
+        settings: KmsSettings,
+        *,
+        pin: PublicKey | None = None,
+        metrics: Metrics | None = None,
+        limiter: Limiter | None = None,
     ) -> KmsSigner:
-        """Fetch and check the public key.
+        """Fetch and check the public key, in each Region that can be reached.
 
         Args:
-            pin: the key that the nodes trust; None to accept whichever the key id names.
-            limiter: what spaces the calls; default: this replica's own, by the settings.
+            pin: the key that the nodes trust; None to accept whichever the first Region that answers holds.
+            metrics: where calls and Regions' moves are counted; None: nowhere.
+            limiter: default: this process's own, by the settings.
 
         Raises:
-            RetryError: KMS is away or there are no credentials yet.
-            HaltError: no key id, a key of another form, or `KEY_MISMATCH`.
+            RetryError: no Region that may hold the key can be reached, or there are no credentials yet.
+            HaltError: no key id, a key of another form in every Region, or `KEY_MISMATCH`.
         """
-        if not settings.key_id:
+        if not settings.targets:
             raise HaltError(Code.CONFIG_INVALID, "no key is configured", field="signer.kms.key_id")
-        pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="kms")
         credentials = SnapshotCredentials(lambda: load_credentials(settings))
+        regions: list[Region] = []
         try:
             await credentials.renew()
-            loop = asyncio.get_running_loop()
-            client, described = await loop.run_in_executor(pool, _connect, settings, credentials)
-            check_pin(public_key_of(described), pin)
+            regions = await _build(settings, credentials, metrics or Metrics())
+            trusted = await _check_keys(regions, pin)
             limiter = limiter or local_limiter(settings.max_signs_per_s, settings.burst_signs)
-            return cls(settings, client, pool, credentials, described, limiter)
+            return cls(settings, regions, credentials, trusted, limiter)
         except BaseException:
-            pool.shutdown(wait=False)
-            credentials.close()
+            _close(regions, credentials)
             raise
 
     @property
@@ -97,156 +102,172 @@ class KmsSigner:
         return self._public_key
 
     def health(self) -> SignerHealth:
-        return self._health
+        """See `Signer.health`; a Region that is out while others sign is a note."""
+        out = "; ".join(report for region in self._regions if (report := region.report()))
+        for region in self._regions:
+            if region.standing is Standing.SUSPECT and region.trouble:
+                return SignerHealth(ok=False, code=region.trouble.code, reason=out)
+        if self._failure:
+            return SignerHealth(ok=False, code=self._failure.code, reason=self._failure.reason)
+        return SignerHealth(ok=True, note=out)
 
     async def close(self) -> None:
         for task in self._background:
             task.cancel()
-        self._credentials.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._client.close()
+        _close(self._regions, self._credentials)
+
+    # --- signing
 
     async def sign(self, message: bytes, *, deadline: float | None = None) -> Signed:
         """Sign `message`; see `Signer.sign`. Unavailability and throttling are retried until `deadline`."""
         loop = asyncio.get_running_loop()
         backoff_s = self._settings.retry_base_s
-        renewed = False
+        call = _Call(message, deadline)
         while True:
-            generation = self._credentials.generation
-            await self._limiter.acquire(deadline)
+            if any(region.signs and region.breaker.admits for region in self._regions):
+                await self._limiter.acquire(deadline)
             try:
-                signed = await loop.run_in_executor(self._pool, self._sign_once, message)
+                signed = await self._attempt(call)
             except RetryError as error:
-                self._unwell(error)
-                if error.code is Code.KMS_CREDENTIALS:
-                    # expired or rotated: with fresh ones at once, and only once
-                    if renewed:
-                        raise
-                    renewed = True
-                    await self._renew(generation)
-                    continue
-                pause_s = random.uniform(0, backoff_s)  # noqa: S311 - full jitter, no secret
-                if deadline is None or loop.time() + pause_s >= deadline:
+                self._failure = error
+                wait_s = self._wait_s()
+                error.delay_s = max(error.delay_s, wait_s)
+                pause_s = wait_s + random.uniform(0, backoff_s)  # noqa: S311 - full jitter, no secret
+                if error.code is Code.KMS_CREDENTIALS or deadline is None or loop.time() + pause_s >= deadline:
                     raise
                 await asyncio.sleep(pause_s)
                 backoff_s = min(backoff_s * 2, self._settings.retry_max_s)
             except InitiatorError as error:
-                self._unwell(error)
+                self._failure = error
                 raise
             else:
-                self._health = SignerHealth(ok=True)
+                self._failure = None
                 return signed
 
-    async def _renew(self, generation: int) -> None:
+    def _wait_s(self) -> float:
+        """Until some breaker lets a call through."""
+        return min(region.breaker.wait_s for region in self._regions if region.signs)
+
+    async def _attempt(self, call: _Call) -> Signed:
+        """Each Region once, in order, until one has signed."""
+        failures: list[tuple[str, InitiatorError]] = []
+        for region in self._regions:
+            if failures and _past(call.deadline):
+                break
+            try:
+                return await self._ask(region, call)
+            except InitiatorError as error:
+                # equivocation: who answers falsely for KMS is not rewarded by being gone round unseen
+                if errors.kind_of(error) in (Kind.FALSE, Kind.SETTING) and region.signs:
+                    failures = [(region.name, error)]
+                    break
+                failures.append((region.name, error))
+        raise errors.combine(failures, named=len(self._regions) > 1)
+
+    async def _ask(self, region: Region, call: _Call) -> Signed:
+        """One Region; with fresh credentials at once, and only once, where they expired or were rotated."""
+        generation = self._credentials.generation
         try:
-            await self._credentials.renew(generation)
-        except InitiatorError as error:
-            self._unwell(error)
-            raise
+            return await region.sign(call.message, call.deadline)
+        except RetryError as error:
+            if error.code is not Code.KMS_CREDENTIALS or call.renewed:
+                raise
+        call.renewed = True
+        await self._credentials.renew(generation)
+        await self._limiter.acquire(call.deadline)
+        return await region.sign(call.message, call.deadline)
 
-    def _unwell(self, error: InitiatorError) -> None:
-        self._health = SignerHealth(ok=False, code=error.code, reason=error.reason)
+    async def sign_everywhere(self, message: bytes, *, deadline: float) -> dict[str, InitiatorError | None]:
+        """One signature in each Region, for `initiator check`: by the Region's name what went wrong, or None."""
+        found: dict[str, InitiatorError | None] = {}
+        for region in self._regions:
+            try:
+                await region.sign(message, deadline)
+            except InitiatorError as error:
+                found[region.name] = error
+            else:
+                found[region.name] = None
+        return found
 
-    async def _watch_alias(self) -> None:
-        """An alias that is moved does not move us (calls name the key itself), but the next start would be refused."""
+    # --- watching
+
+    async def _watch(self, region: Region) -> None:
+        """Compare the key of a Region that was down at the start as soon as it is back, then see that it stays."""
+        while region.standing is Standing.UNCHECKED:
+            await asyncio.sleep(region.breaker.wait_s)
+            if key := await region.look():
+                region.adopt(key, self._public_key)
         warned = False
-        while True:
+        while region.signs:
             await asyncio.sleep(ALIAS_CHECK_S)
             try:
-                described = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, _describe, self._client, self._settings.key_id or ""
-                )
+                moved = await region.key_moved()
             except InitiatorError:
                 continue  # signing itself says what is wrong
-            moved = described["PublicKey"] != self._public_key.encoded
+            # an alias that is moved does not move us (calls name the key itself), but the next start would be refused
             if moved and not warned:
                 log.error(
-                    "signer.key_id_moved", key_id=self._settings.key_id, pinned=self.key_id,
+                    "signer.key_id_moved", key_id=region.configured_key_id, pinned=region.key_id, region=region.name,
                     code=Code.KEY_MISMATCH.value, hint="point the alias back, or rotate the pin and the nodes together",
                 )  # fmt: skip
             warned = moved
 
-    def _sign_once(self, message: bytes) -> Signed:
-        """One call, in a thread: asked, checked, verified."""
-        as_digest = self._settings.always_digest or len(message) > MAX_RAW_BYTES
+
+async def _build(settings: KmsSettings, credentials: SnapshotCredentials, metrics: Metrics) -> list[Region]:
+    """The Regions, in order; their keys are not looked at yet."""
+
+    built = await asyncio.to_thread(_clients, settings, credentials)
+    now = asyncio.get_running_loop().time
+    return [
+        Region(
+            target,
+            client,
+            Breaker(
+                failures=settings.breaker_failures,
+                pause_s=settings.breaker_pause_s,
+                pause_max_s=settings.breaker_pause_max_s,
+                now=now,
+            ),
+            metrics,
+            threads=settings.threads,
+            always_digest=settings.always_digest,
+            hang_opens=len(built) > 1,
+        )
+        for target, client in zip(settings.targets, built, strict=True)
+    ]
+
+
+def _clients(settings: KmsSettings, credentials: SnapshotCredentials) -> list[Any]:
+    """One client a Region; here, since boto3's sessions are not thread-safe, one after the other."""
+    clients = []
+    for index, target in enumerate(settings.targets):
         try:
-            answer = self._client.sign(
-                KeyId=self.key_id,
-                Message=hashlib.sha256(message).digest() if as_digest else message,
-                MessageType="DIGEST" if as_digest else "RAW",
-                SigningAlgorithm=ALGORITHM,
-            )
+            clients.append(build_client(settings, target, credentials))
         except Exception as error:
-            raise errors.translate(error, "kms:Sign", self.key_id) from error
-        return self._checked(message, answer)
-
-    def _checked(self, message: bytes, answer: dict[str, Any]) -> Signed:
-        signature = answer.get("Signature")
-        if not isinstance(signature, bytes) or not signature:
-            # an empty or cut 200 passes through botocore without an error; nothing left us, so asking again is safe
-            raise RetryError(Code.KMS_PROTOCOL, "kms:Sign: an answer without a signature", delay_s=0.25)
-        if answer.get("SigningAlgorithm", ALGORITHM) != ALGORITHM:
-            raise HaltError(Code.KMS_PROTOCOL, f"kms:Sign: expected {ALGORITHM}, got another algorithm")
-        if not same_key(self.key_id, str(answer.get("KeyId", ""))):
-            raise HaltError(
-                Code.KEY_MISMATCH, "kms:Sign: the answer names another key", field="signer.kms.key_id",
-                hint="was the alias moved? point it back, or rotate the pin and the nodes together",
-            )  # fmt: skip
-        if not self._verifier.verify(message, signature):
-            raise HaltError(
-                Code.SIGNATURE_INVALID, "kms:Sign: the signature does not verify under the pinned key",
-                hint="nothing was recorded or published; check the endpoint and the key",
-            )  # fmt: skip
-        request_id = str(answer.get("ResponseMetadata", {}).get("RequestId", ""))
-        return Signed(signature=signature, request_id=request_id, key_id=self.key_id)
+            raise errors.translate_building(error, index if settings.regions else None) from error
+    return clients
 
 
-def _connect(settings: KmsSettings, credentials: SnapshotCredentials) -> tuple[Any, dict[str, Any]]:
-    """The client, and what GetPublicKey said."""
-    try:
-        client = build_client(settings, credentials)
-    except Exception as error:
-        raise errors.translate_building(error) from error
-    return client, _describe(client, settings.key_id or "")
+async def _check_keys(regions: list[Region], pin: PublicKey | None) -> PublicKey:
+    """The pinned key, once one Region at least is known to hold it."""
+    keys = await asyncio.gather(*(region.look() for region in regions))
+    trusted = pin or next((key for key in keys if key), None)
+    for region, key in zip(regions, keys, strict=True):
+        if region.trouble and region.trouble.code is Code.CONFIG_INVALID:
+            raise errors.combine([(region.name, region.trouble)], named=len(regions) > 1)
+        if key and trusted:
+            region.adopt(key, trusted)
+    if trusted is None or not any(region.signs for region in regions):
+        failures = [(region.name, region.trouble) for region in regions if region.trouble]
+        raise errors.combine(failures, named=len(regions) > 1)
+    return trusted
 
 
-def _describe(client: Any, key_id: str) -> dict[str, Any]:
-    try:
-        described: dict[str, Any] = client.get_public_key(KeyId=key_id)
-    except Exception as error:
-        raise errors.translate(error, "kms:GetPublicKey", key_id) from error
-    if not isinstance(described.get("PublicKey"), bytes) or not described.get("KeyId"):
-        raise RetryError(Code.KMS_PROTOCOL, "kms:GetPublicKey: an answer without a public key")
-    return described
+def _close(regions: list[Region], credentials: SnapshotCredentials) -> None:
+    for region in regions:
+        region.close()
+    credentials.close()
 
 
-def public_key_of(described: dict[str, Any]) -> PublicKey:
-    """The public key of a GetPublicKey answer.
-
-    Raises:
-        HaltError: `KEY_UNSUITABLE` for another spec, usage or algorithm; `PUBLIC_KEY_INVALID` for another form.
-    """
-    expected = (("KeySpec", "ECC_NIST_P256"), ("KeyUsage", "SIGN_VERIFY"))
-    for name, want in expected:
-        got = described.get(name, want)  # moto leaves KeySpec out: then the exact SPKI form decides
-        if got != want:
-            raise HaltError(
-                Code.KEY_UNSUITABLE, f"{name}: expected {want}, got {got}", field="signer.kms.key_id",
-                hint="create a key with KeySpec ECC_NIST_P256 and KeyUsage SIGN_VERIFY",
-            )  # fmt: skip
-    algorithms = described.get("SigningAlgorithms", [ALGORITHM])
-    if not isinstance(algorithms, list) or ALGORITHM not in algorithms:
-        raise HaltError(Code.KEY_UNSUITABLE, f"SigningAlgorithms: expected {ALGORITHM}", field="signer.kms.key_id")
-    p256_from_spki(described["PublicKey"])
-    return PublicKey(algorithm="p256", encoded=described["PublicKey"])
-
-
-def same_key(pinned: str, answered: str) -> bool:
-    """Whether two key names are one key: equal, or replicas of one multi-Region key, which differ in Region only."""
-    if pinned == answered:
-        return True
-    a, b = pinned.split(":"), answered.split(":")
-    if len(a) == len(b) == 6:
-        return a[5].startswith("key/mrk-") and [*a[:3], *a[4:]] == [*b[:3], *b[4:]]
-    # an emulator that names keys by ARN in one call and by bare id in another
-    return bool(answered) and (pinned.rpartition("/")[2] == answered.rpartition("/")[2]) and 1 in (len(a), len(b))
+def _past(deadline: float | None) -> bool:
+    return deadline is not None and asyncio.get_running_loop().time() >= deadline

@@ -23,14 +23,14 @@ from initiator import keyfile
 from initiator.bus.jetstream import parse_headers
 from initiator.bus.pull import parse_delivery
 from initiator.config.load import load_settings
-from initiator.config.schema import KmsSettings, LocalKeySettings
+from initiator.config.schema import LocalKeySettings
 from initiator.core import codec, deadletter, events, message, spki, subjects, validate
 from initiator.core.events import State
 from initiator.core.model import ContentType, Operation
 from initiator.core.result import parse_result
 from initiator.core.signature import Verifier
 from initiator.errors import HaltError, RejectError, RetryError
-from initiator.kms.signer import KmsSigner, public_key_of
+from initiator.kms.region import Region, public_key_of
 from initiator.verify import verify_event
 from tests.fuzz.mutate import as_json, as_msgpack, change_bytes, change_value
 from tests.support.events import event_of
@@ -206,9 +206,9 @@ def _kms_answer(data: bytes) -> None:
         if isinstance(answer.get(name), str):
             with contextlib.suppress(ValueError):
                 answer[name] = base64.b64decode(answer[name])
-    signer = cast("Any", SimpleNamespace(key_id=_ARN, _verifier=Verifier(PUBLIC), _settings=KmsSettings()))
+    signer = cast("Any", SimpleNamespace(key_id=_ARN, _verifier=Verifier(PUBLIC)))
     with contextlib.suppress(RetryError, HaltError):
-        signed = KmsSigner._checked(signer, b"message", answer)
+        signed = Region._checked(signer, b"message", answer)
         assert Verifier(PUBLIC).verify(b"message", signed.signature)
     if isinstance(answer.get("PublicKey"), bytes):
         public_key_of(answer)
@@ -275,7 +275,7 @@ def _override(data: bytes) -> None:
 _PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 _SETTINGS = {
     "nats": {"servers": ["nats://127.0.0.1:4222"], "tls": {"ca_file": "ca"}},
-    "signer": {"kms": {"region": "r", "key_id": "mrk-1", "fallbacks": [{"region": "s"}]}},
+    "signer": {"kms": {"key_id": "mrk-1", "regions": [{"region": "r"}, {"region": "s"}]}},
     "mpcium": {"chain_code": "11" * 32, "event_initiator_pubkey": PUBLIC.hex, "sign": {"in_flight": 3}},
     "clients": {"alice": {"weight": 2, "operations": ["sign"]}},
     "worker": {"ack_wait_s": 9.0, "heartbeat_s": 3.0},

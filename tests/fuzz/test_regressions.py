@@ -11,7 +11,7 @@ from initiator.core import events
 from initiator.core.events import format_time, parse_time
 from initiator.core.model import ContentType
 from initiator.errors import Code, HaltError, RejectError
-from initiator.kms.signer import public_key_of
+from initiator.kms.region import public_key_of
 from tests.fuzz.targets import PUBLIC
 from tests.support.events import event_of
 

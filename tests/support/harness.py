@@ -21,7 +21,7 @@ from nats.js.errors import NotFoundError
 from initiator import keyfile
 from initiator.app import App, SignerSource
 from initiator.config.schema import Settings
-from initiator.core.signer import PublicKey, Signed, SignerHealth
+from initiator.core.signer import PublicKey, Signed, Signer, SignerHealth
 from initiator.dev import servers
 from initiator.dev.nodes import results
 from initiator.dev.nodes.keys import KeyType
@@ -262,11 +262,11 @@ async def bench(folder: Path) -> AsyncIterator[Bench]:
 
 
 @contextlib.asynccontextmanager
-async def daemon(settings: Settings, signer: ScriptedSigner | None = None) -> AsyncIterator[App]:
+async def daemon(settings: Settings, signer: Signer | None = None) -> AsyncIterator[App]:
     """A daemon in this process, ready; drained at the end."""
-    used = signer or ScriptedSigner()
+    used: Signer = signer or ScriptedSigner()
 
-    async def connect(_settings: Settings) -> ScriptedSigner:
+    async def connect(_settings: Settings) -> Signer:
         return used
 
     source: SignerSource = connect

@@ -92,9 +92,15 @@ _STATES = {"Disabled": "DisabledException", "PendingDeletion": "KMSInvalidStateE
 
 
 class KmsStub:
-    """The server; `script` holds the faults of the next calls, None for none."""
+    """The server; `script` holds the faults of the next calls, None for none, `standing` the fault of all others.
 
-    def __init__(self) -> None:
+    Args:
+        region: what the ARNs of its keys name.
+    """
+
+    def __init__(self, region: str = REGION) -> None:
+        self.region = region
+        self.standing: Fault | None = None
         self.keys: dict[str, Key] = {}
         self.aliases: dict[str, Key] = {}
         self.script: deque[Fault | None] = deque()
@@ -103,14 +109,14 @@ class KmsStub:
         self.url = ""
 
     def add(self, **fields: Any) -> Key:
-        key = Key(**fields)
+        key = Key(**({"region": self.region} | fields))
         self.keys[key.key_id] = self.keys[key.arn] = key
         return key
 
     def next_fault(self, operation: str) -> Fault | None:
         """What goes wrong with the call at hand."""
         del operation
-        return self.script.popleft() if self.script else None
+        return self.script.popleft() if self.script else self.standing
 
     def find(self, key_id: str) -> Key | None:
         return self.keys.get(key_id) or self.aliases.get(key_id)
@@ -208,17 +214,17 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def kms_stub() -> Iterator[KmsStub]:
-    """A stub on a free loopback port for the length of the block."""
-    stub = KmsStub()
-    with serving(stub):
+def kms_stub(region: str = REGION, port: int = 0) -> Iterator[KmsStub]:
+    """A stub on a loopback port, any free one by default, for the length of the block."""
+    stub = KmsStub(region)
+    with serving(stub, port):
         yield stub
 
 
 @contextlib.contextmanager
-def serving(stub: KmsStub) -> Iterator[None]:
-    """Serve on a free loopback port for the length of the block."""
-    server = _Server(("127.0.0.1", 0), _handler(stub))
+def serving(stub: KmsStub, port: int = 0) -> Iterator[None]:
+    """Serve on a loopback port, any free one by default, for the length of the block."""
+    server = _Server(("127.0.0.1", port), _handler(stub))
     stub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

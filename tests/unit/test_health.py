@@ -28,5 +28,15 @@ def test_one_part_that_is_away_is_named_with_its_code_and_comes_back() -> None:
     assert health.snapshot()[1] == Part("signer", True)
 
 
+def test_what_is_amiss_with_a_part_that_is_well_enough_is_a_note() -> None:
+    health = Health(("signer",))
+    health.mark_started()
+    health.set("signer", True, note="one Region is out")
+    assert health.ready
+    assert health.snapshot() == (Part("signer", True, note="one Region is out"),)
+    health.set("signer", False, "all are out", Code.KMS_UNAVAILABLE, note="left over")
+    assert health.snapshot() == (Part("signer", False, "all are out", Code.KMS_UNAVAILABLE),)
+
+
 def test_a_part_says_that_it_was_not_started() -> None:
     assert Health(("nats",)).snapshot() == (Part("nats", False, "not started"),)

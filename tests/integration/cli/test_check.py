@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from initiator.core.spki import p256_public_key
 from initiator.dev import accounts
 from initiator.dev.stack import Stack, StackOptions, running_stack
+from tests.support.kms_pair import FIRST, SECOND, Pair
+from tests.support.kms_stub import Error, kms_stub
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PARTS = [
@@ -140,3 +143,28 @@ async def test_nothing_there_is_told_for_each_part_and_ends_soon() -> None:
     assert (code, list(failed), errors) == (1, ["signer", "nats", "nats of the nodes"], "")
     assert failed["signer"]["detail"].startswith("CONFIG_INVALID signer.kms.key_id: ")
     assert failed["nats"]["detail"].startswith("BUS_UNAVAILABLE nats://127.0.0.1:1: ")
+
+
+async def test_each_region_of_the_key_is_tried_by_itself(tmp_path: Path) -> None:
+    """What others stand in for by day is found before the night when it is needed."""
+    with kms_stub(FIRST) as first, kms_stub(SECOND) as second:
+        pair = Pair(first, second)
+        regions = [{"region": stub.region, "endpoint_url": stub.url} for stub in (first, second)]
+        credential = tmp_path / "credential"
+        credential.write_text("test")
+        secrets = {f"{name}_file": str(credential) for name in ("access_key_id", "secret_access_key")}
+        config = tmp_path / "initiator.yaml"
+        settings = {
+            "nats": {"servers": ["nats://127.0.0.1:1"]},
+            "signer": {"kms": {"key_id": pair.keys[0].arn, "regions": regions, **secrets}},
+            "mpcium": {"event_initiator_pubkey": pair.pin.hex},
+        }
+        config.write_text(json.dumps(settings))
+        second.standing = Error("AccessDeniedException")
+        _, report, _ = await asyncio.to_thread(check, config)
+        signers = {part["part"]: part for part in report["parts"] if part["part"].startswith("signer")}
+        found = {name: part["ok"] for name, part in signers.items()}
+        assert found == {"signer": True, f"signer in {FIRST}": True, f"signer in {SECOND}": False}
+        denied = signers[f"signer in {SECOND}"]["detail"]
+        assert denied.startswith("KMS_ACCESS_DENIED ")
+        assert "kms:GetPublicKey" in denied

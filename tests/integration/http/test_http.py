@@ -82,6 +82,14 @@ async def test_readiness_names_the_part_that_is_away(server: HealthServer, healt
     assert (await get(server, "/readyz?verbose"))[2].count(b"\n") == 3
 
 
+async def test_readiness_notes_what_is_amiss_while_all_is_well_enough(server: HealthServer, health: Health) -> None:
+    health.set("signer", True, note="eu-central-1 is open")
+    assert (await get(server, "/readyz"))[::2] == (200, b"ok\n")
+    assert (await get(server, "/readyz?verbose"))[2] == b"[+]nats ok\n[+]signer ok: eu-central-1 is open\nok\n"
+    _, _, body = await get(server, "/readyz", "Accept: application/json")
+    assert [part.get("note") for part in json.loads(body)["parts"]] == [None, "eu-central-1 is open"]
+
+
 async def test_metrics_are_in_openmetrics_text(server: HealthServer) -> None:
     status, headers, body = await get(server, "/metrics")
     assert status == 200

@@ -7,9 +7,11 @@ import json
 import os
 import stat
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,56 @@ async def test_a_clock_that_is_off_is_named_with_awss_own_time(stub: KmsStub, ke
         assert error.value.code is Code.KMS_CREDENTIALS
         tomorrow = datetime.now(UTC) + timedelta(days=2)
         assert f"{tomorrow:%d %b %Y}" in (error.value.hint or "")
+
+
+ASSUMED = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+<AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASSUMED</AccessKeyId><SecretAccessKey>s</SecretAccessKey>
+<SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>
+</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"""
+
+
+class Sts(BaseHTTPRequestHandler):
+    """STS, whose first answer is that it is away."""
+
+    asked = 0
+
+    def do_POST(self) -> None:
+        type(self).asked += 1
+        away = type(self).asked == 1
+        body = b"" if away else ASSUMED.encode()
+        self.send_response(503 if away else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+async def test_where_one_regions_sts_is_away_the_next_ones_is_asked(
+    stub: KmsStub, key: Key, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a Region that is down takes the credentials with it, and no other Region could sign."""
+    (tmp_path / "token").write_text("a token")
+    (tmp_path / "config").write_text("")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Sts)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    for name, value in {
+        "ROLE_ARN": "arn:aws:iam::111122223333:role/initiator",
+        "WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+        "ENDPOINT_URL_STS": f"http://127.0.0.1:{server.server_port}",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    regions = [{"region": name, "key_id": key.key_id, "endpoint_url": stub.url} for name in ("eu-west-1", "eu-west-2")]
+    settings = kms_settings("", "", **STATIC, region=None, key_id=None, endpoint_url=None, regions=regions)
+    try:
+        signer = await KmsSigner.connect(settings)
+        await signer.sign(b"m")
+        await signer.close()
+        assert (Sts.asked, stub.access_keys[-1]) == (2, "ASSUMED")
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
 
 
 async def test_without_any_credentials_the_start_says_where_they_were_looked_for(

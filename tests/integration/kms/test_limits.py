@@ -1,4 +1,4 @@
-"""Our share of the quota: calls are spaced, in one Region and over several; no place before the deadline is told."""
+"""Our share of the quota: calls are spaced, and no place before the deadline is told."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from initiator.config.schema import KmsRegion
 from initiator.core.signer import Signer
 from initiator.errors import Code, RetryError
-from initiator.kms import KmsSigner, RegionalSigner
+from initiator.kms import KmsSigner
 from tests.contract.test_signer import kms_settings
 from tests.support.kms_stub import Error, KmsStub, kms_stub
 
@@ -23,18 +22,12 @@ def stub() -> Iterator[KmsStub]:
         yield running
 
 
-async def connected(stub: KmsStub, regions: int, rate: float = 20.0) -> Signer:
-    key = stub.add(key_id="mrk-1")
-    settings = kms_settings(stub.url, key.arn, **SPACED, max_signs_per_s=rate)
-    if regions == 1:
-        return await KmsSigner.connect(settings)
-    fallbacks = [KmsRegion(region=settings.region or "", key_id=key.arn, endpoint_url=stub.url)] * (regions - 1)
-    return await RegionalSigner.connect(settings.model_copy(update={"fallbacks": fallbacks}))
+async def connected(stub: KmsStub, rate: float = 20.0) -> Signer:
+    return await KmsSigner.connect(kms_settings(stub.url, stub.add().arn, **SPACED, max_signs_per_s=rate))
 
 
-@pytest.mark.parametrize("regions", [1, 3])
-async def test_calls_are_spaced(stub: KmsStub, regions: int) -> None:
-    signer = await connected(stub, regions)
+async def test_calls_are_spaced(stub: KmsStub) -> None:
+    signer = await connected(stub)
     try:
         began = asyncio.get_running_loop().time()
         await asyncio.gather(*(signer.sign(b"message", deadline=began + 10) for _ in range(7)))
@@ -43,9 +36,8 @@ async def test_calls_are_spaced(stub: KmsStub, regions: int) -> None:
         await signer.close()
 
 
-@pytest.mark.parametrize("regions", [1, 3])
-async def test_every_try_takes_a_place(stub: KmsStub, regions: int) -> None:
-    signer = await connected(stub, regions)
+async def test_every_try_takes_a_place(stub: KmsStub) -> None:
+    signer = await connected(stub)
     try:
         stub.script.extend([Error("ThrottlingException", 400)] * 4)
         began = asyncio.get_running_loop().time()
@@ -55,9 +47,8 @@ async def test_every_try_takes_a_place(stub: KmsStub, regions: int) -> None:
         await signer.close()
 
 
-@pytest.mark.parametrize("regions", [1, 3])
-async def test_no_place_before_the_deadline_is_told_and_makes_nobody_unwell(stub: KmsStub, regions: int) -> None:
-    signer = await connected(stub, regions, rate=0.1)
+async def test_no_place_before_the_deadline_is_told_and_makes_nobody_unwell(stub: KmsStub) -> None:
+    signer = await connected(stub, rate=0.1)
     try:
         await signer.sign(b"message")
         stub.calls.clear()

@@ -1,201 +1,258 @@
-"""One key in several Regions: who signs when one is down, hangs, lies or holds another key, and how it comes back."""
+"""Several Regions of one key, each a KMS of its own on loopback: who signs, and who is left alone."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import pytest
 
-from initiator.config.schema import KmsRegion
 from initiator.core.signature import Verifier
-from initiator.core.spki import p256_public_key
-from initiator.errors import Code, HaltError, RetryError
-from initiator.kms import RegionalSigner, breaker
-from tests.contract.test_signer import kms_settings
-from tests.support.kms_stub import Change, Error, Fault, Key, KmsStub, Slow, kms_stub
-
-QUICK = {"connect_timeout_s": 0.5, "read_timeout_s": 0.3, "retry_base_s": 0.01, "retry_max_s": 0.02}
-REGIONS = ("eu-central-1", "eu-west-1", "us-east-1")
-DOWN = Error("KMSInternalException", 500)
-THROTTLED = Error("ThrottlingException", 400)
+from initiator.errors import Code, RetryError
+from initiator.kms import KmsSigner
+from tests.support.kms_pair import DOWN, FIRST, QUICK, SECOND, Moves, Pair
+from tests.support.kms_stub import Change, Error, Fault, Reset, Slow
 
 
-class Planet:
-    """A stub for each Region, and one key in all of them."""
-
-    def __init__(self, stubs: list[KmsStub]) -> None:
-        self.stubs = stubs
-        first = stubs[0].add(key_id="mrk-1", region=REGIONS[0])
-        self.keys = [first]
-        for stub, region in zip(stubs[1:], REGIONS[1:], strict=True):
-            self.keys.append(stub.add(key_id="mrk-1", region=region, private=first.private))
-        self.told: list[tuple[str, bool]] = []
-
-    def connect(self) -> Any:
-        fallbacks = [
-            KmsRegion(region=region, endpoint_url=stub.url)
-            for stub, region in zip(self.stubs[1:], REGIONS[1:], strict=True)
-        ]
-        settings = kms_settings(self.stubs[0].url, self.keys[0].arn, **QUICK)
-        settings = settings.model_copy(update={"region": REGIONS[0], "fallbacks": fallbacks})
-        return RegionalSigner.connect(settings, told=lambda name, up: self.told.append((name, up)))
-
-    def fail(self, index: int, *faults: Fault, times: int = 1) -> None:
-        self.stubs[index].script.extend([*faults] * times)
-
-    @property
-    def signed(self) -> list[int]:
-        return [sum(name == "Sign" for name, _ in stub.calls) for stub in self.stubs]
+def in_s(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
 
 
-@pytest.fixture
-def planet() -> Iterator[Planet]:
-    with contextlib.ExitStack() as exits:
-        yield Planet([exits.enter_context(kms_stub()) for _ in REGIONS])
+async def until_first_signs(signer: KmsSigner, pair: Pair) -> None:
+    async with asyncio.timeout(10):
+        while (await signer.sign(b"m", deadline=in_s(5))).key_id != pair.keys[0].arn:
+            await asyncio.sleep(0.02)
 
 
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker, "OPEN_S", 0.3)
+# --- in order
 
 
-@contextlib.asynccontextmanager
-async def connected(planet: Planet) -> AsyncIterator[RegionalSigner]:
-    signer = await planet.connect()
+async def test_the_first_signs_and_what_is_recorded_names_it(pair: Pair) -> None:
+    async with pair.signer() as signer:
+        signed = await signer.sign(b"m")
+        assert signed.key_id == pair.keys[0].arn
+        assert (signer.health().ok, signer.health().note) == (True, "")
+    assert pair.asked() == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (DOWN, Code.KMS_UNAVAILABLE),
+        (Reset(), Code.KMS_UNAVAILABLE),
+        (Error("SomethingNew", 503), Code.KMS_UNAVAILABLE),
+        (Change({"Signature": None}), Code.KMS_PROTOCOL),
+    ],
+    ids=str,
+)
+async def test_the_second_signs_while_the_first_is_down_and_after_a_few_calls_the_first_is_left_alone(
+    pair: Pair, fault: Fault, code: Code, told: Moves
+) -> None:
+    async with pair.signer(breaker_pause_s=60.0, breaker_pause_max_s=60.0) as signer:
+        pair.first.standing = fault
+        for _ in range(6):
+            signed = await signer.sign(b"m", deadline=in_s(5))
+            assert signed.key_id == pair.keys[1].arn
+            assert signed.request_id
+            assert Verifier(pair.pin).verify(b"m", signed.signature)
+        assert pair.asked() == (QUICK["breaker_failures"], 6)
+        health = signer.health()
+        assert health.ok
+        assert health.note.startswith(f"{FIRST} is open: {code} kms:Sign")
+    assert told == [
+        ("info", FIRST, "pinned", ""),
+        ("info", SECOND, "pinned", ""),
+        ("warning", FIRST, "open", code),
+    ]
+    assert pair.moves(FIRST) == {("pinned", ""): 1, ("open", code): 1}
+
+
+async def test_one_that_hangs_costs_its_timeout_once_and_the_others_none_of_their_threads(pair: Pair) -> None:
+    async with pair.signer(breaker_pause_s=60.0, breaker_pause_max_s=60.0) as signer:
+        pair.first.standing = Slow(1.5)
+        started = in_s(0)
+        # far more than the first Region's threads: whoever waits for one there goes on elsewhere
+        signed = await asyncio.gather(*(signer.sign(b"m", deadline=in_s(5)) for _ in range(40)))
+        assert {one.key_id for one in signed} == {pair.keys[1].arn}
+        assert in_s(0) - started < 3 * 0.5
+        assert pair.asked() == (QUICK["threads"], 40)
+        started = in_s(0)
+        await signer.sign(b"m", deadline=in_s(5))
+        assert in_s(0) - started < 0.45
+        assert pair.asked() == (0, 1)
+
+
+async def test_one_that_comes_back_is_tried_by_one_call_and_then_used_again(pair: Pair, told: Moves) -> None:
+    async with pair.signer() as signer:
+        pair.first.standing = DOWN
+        for _ in range(3):
+            await signer.sign(b"m", deadline=in_s(5))
+        pair.asked()
+        pair.first.standing = Slow(0.2)
+        await asyncio.sleep(0.35)
+        signed = await asyncio.gather(*(signer.sign(b"m", deadline=in_s(5)) for _ in range(12)))
+        assert sum(one.key_id == pair.keys[0].arn for one in signed) == 1
+        assert pair.asked() == (1, 11)
+        pair.first.standing = None
+        assert (await signer.sign(b"m")).key_id == pair.keys[0].arn
+        assert signer.health().note == ""
+    states = [(state, code) for _, region, state, code in told if region == FIRST]
+    assert states == [("pinned", ""), ("open", "KMS_UNAVAILABLE"), ("half_open", "KMS_UNAVAILABLE"), ("closed", "")]
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "TooManyRequestsException"])
+async def test_a_throttled_one_is_passed_over_for_this_call_and_asked_by_the_next(pair: Pair, code: str) -> None:
+    async with pair.signer() as signer:
+        pair.first.standing = Error(code)
+        for _ in range(10):
+            assert (await signer.sign(b"m")).key_id == pair.keys[1].arn
+        assert pair.asked() == (10, 10)
+        pair.first.standing = None
+        assert (await signer.sign(b"m")).key_id == pair.keys[0].arn
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [("AccessDeniedException", Code.KMS_ACCESS_DENIED), ("DisabledException", Code.KMS_KEY_UNUSABLE)],
+)
+async def test_one_that_refuses_is_passed_over_and_reported(pair: Pair, fault: str, code: Code, told: Moves) -> None:
+    async with pair.signer() as signer:
+        pair.first.standing = Error(fault)
+        for _ in range(5):
+            assert (await signer.sign(b"m")).key_id == pair.keys[1].arn
+        assert signer.health().ok
+        assert signer.health().note.startswith(f"{FIRST} is refused: {code} ")
+        pair.second.standing = Error("KMSInternalException", 500)
+        with pytest.raises(RetryError) as error:  # what may pass by itself is told before what a person must mend
+            await signer.sign(b"m")
+        assert error.value.code is Code.KMS_UNAVAILABLE
+        assert error.value.reason.startswith(f"{FIRST}: kms:Sign")
+        assert f"; {SECOND}: kms:Sign" in error.value.reason
+        pair.first.standing = None
+        assert (await signer.sign(b"m")).key_id == pair.keys[0].arn
+        assert signer.health().note == ""
+    assert [line for line in told if line[1] == FIRST] == [
+        ("info", FIRST, "pinned", ""),
+        ("warning", FIRST, "refused", code),
+        ("info", FIRST, "pinned", ""),
+    ]
+
+
+async def test_credentials_that_one_region_refuses_may_hold_in_another(pair: Pair) -> None:
+    """As in a Region that the account has not opted in to."""
+    async with pair.signer() as signer:
+        pair.first.standing = Error("UnrecognizedClientException")
+        assert (await signer.sign(b"m")).key_id == pair.keys[1].arn
+        assert f"{FIRST} is refused: KMS_CREDENTIALS" in signer.health().note
+        pair.second.standing = Error("UnrecognizedClientException")
+        with pytest.raises(RetryError) as error:
+            await signer.sign(b"m", deadline=in_s(10))
+        assert (error.value.code, signer.health().code) == (Code.KMS_CREDENTIALS, Code.KMS_CREDENTIALS)
+
+
+# --- all of them
+
+
+async def test_while_all_are_down_nobody_is_hammered_and_signing_goes_on_when_one_is_back(pair: Pair) -> None:
+    async with pair.signer() as signer:
+        pair.first.standing = pair.second.standing = DOWN
+        waiting = [asyncio.create_task(signer.sign(b"m", deadline=in_s(10))) for _ in range(20)]
+        await asyncio.sleep(1.0)
+        health = signer.health()
+        assert (health.ok, health.code) == (False, Code.KMS_UNAVAILABLE)
+        assert f"{FIRST}: " in health.reason
+        assert f"; {SECOND}: " in health.reason
+        first, second = pair.asked()
+        # the calls under way when it opened, and a probe for each pause since
+        assert first <= QUICK["threads"] * 2 + 1.0 / 0.15
+        assert second <= QUICK["threads"] * 2 + 1.0 / 0.15
+        pair.second.standing = None
+        signed = await asyncio.gather(*waiting)
+        assert {one.key_id for one in signed} == {pair.keys[1].arn}
+        assert signer.health().ok
+
+
+async def test_without_time_to_wait_the_caller_is_told_how_long(pair: Pair) -> None:
+    async with pair.signer(breaker_pause_s=60.0, breaker_pause_max_s=60.0) as signer:
+        pair.first.standing = pair.second.standing = DOWN
+        with pytest.raises(RetryError):
+            await signer.sign(b"m", deadline=in_s(1))
+        pair.asked()
+        started = in_s(0)
+        with pytest.raises(RetryError) as error:
+            await signer.sign(b"m", deadline=in_s(5))
+        assert in_s(0) - started < 2.0
+        assert 25 < error.value.delay_s <= 60
+        assert error.value.reason.count("left alone for") == 2
+        assert pair.asked() == (0, 0)
+
+
+async def test_an_attempt_ends_with_its_deadline_and_what_hangs_is_noted_all_the_same(pair: Pair) -> None:
+    async with pair.signer() as signer:
+        pair.first.standing = Slow(1.0)
+        started = in_s(0)
+        with pytest.raises(RetryError) as error:
+            await signer.sign(b"m", deadline=in_s(0.2))
+        assert in_s(0) - started < 0.45
+        assert error.value.code is Code.KMS_UNAVAILABLE
+        await asyncio.sleep(0.4)
+        assert FIRST in signer.health().reason
+        assert pair.moves(FIRST)[("open", "KMS_UNAVAILABLE")] == 1
+        assert (await signer.sign(b"m", deadline=in_s(5))).key_id == pair.keys[1].arn
+
+
+async def test_a_caller_that_is_cancelled_leaves_no_probe_behind(pair: Pair) -> None:
+    async with pair.signer() as signer:
+        pair.first.standing = DOWN
+        for _ in range(3):
+            await signer.sign(b"m", deadline=in_s(5))
+        pair.first.standing = Slow(0.2)
+        await asyncio.sleep(0.35)
+        probe = asyncio.create_task(signer.sign(b"m", deadline=in_s(5)))
+        await asyncio.sleep(0.05)
+        probe.cancel()
+        pair.first.standing = None
+        await until_first_signs(signer, pair)
+
+
+# --- the limit, the check
+
+
+async def test_no_region_gets_more_than_our_share_and_waiting_is_no_failure(pair: Pair) -> None:
+    async with pair.signer(max_signs_per_s=20.0, burst_signs=2) as signer:
+        started = in_s(0)
+        await asyncio.gather(*(signer.sign(b"m", deadline=in_s(10)) for _ in range(12)))
+        assert in_s(0) - started >= 10 / 20 - 0.02
+        assert pair.asked() == (12, 0)
+        with pytest.raises(RetryError) as error:
+            await asyncio.gather(*(signer.sign(b"m", deadline=in_s(0.1)) for _ in range(12)))
+        assert error.value.code is Code.KMS_THROTTLED
+        assert signer.health().ok
+
+
+async def test_a_limiter_of_another_kind_can_be_put_in_its_place(pair: Pair) -> None:
+    class Shared:
+        deadlines: list[float | None]
+
+        async def acquire(self, deadline: float | None = None) -> None:
+            self.deadlines.append(deadline)
+
+    shared = Shared()
+    shared.deadlines = []
+    signer = await KmsSigner.connect(pair.settings(), pin=pair.pin, limiter=shared)
     try:
-        yield signer
+        pair.first.standing = DOWN
+        until = in_s(5)
+        await signer.sign(b"m", deadline=until)
+        assert shared.deadlines == [until]  # one place for one attempt, however many Regions it asked
     finally:
         await signer.close()
 
 
-async def sign(signer: RegionalSigner, seconds: float = 5.0) -> str:
-    """Sign something; returns the Region that did."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    signed = await signer.sign(b"message", deadline=deadline)
-    assert Verifier(signer.public_key).verify(b"message", signed.signature)
-    return signed.key_id.split(":")[3]
-
-
-async def test_the_first_region_signs_while_it_can(planet: Planet) -> None:
-    async with connected(planet) as signer:
-        assert {await sign(signer) for _ in range(3)} == {REGIONS[0]}
-        assert planet.signed == [3, 0, 0]
-        assert signer.health().ok
-
-
-async def test_a_region_that_is_down_is_passed_over_and_then_left_alone(
-    planet: Planet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(breaker, "OPEN_S", 60.0)  # no probe in this test, however slow the machine
-    async with connected(planet) as signer:
-        planet.fail(0, DOWN, times=100)
-        assert {await sign(signer) for _ in range(10)} == {REGIONS[1]}
-        assert planet.signed == [breaker.FAILURES, 10, 0]
-        assert planet.told == [(REGIONS[0], False)]
-        assert signer.health().ok
-
-
-async def test_a_region_that_comes_back_is_used_again(planet: Planet) -> None:
-    async with connected(planet) as signer:
-        planet.fail(0, DOWN, times=breaker.FAILURES)
-        assert {await sign(signer) for _ in range(breaker.FAILURES)} == {REGIONS[1]}
-        await asyncio.sleep(0.4)
-        assert await sign(signer) == REGIONS[0]
-        assert planet.told == [(REGIONS[0], False), (REGIONS[0], True)]
-
-
-async def test_a_region_that_hangs_costs_its_read_timeout_a_few_times_only(planet: Planet) -> None:
-    async with connected(planet) as signer:
-        planet.fail(0, Slow(1.0), times=20)
-        began = asyncio.get_running_loop().time()
-        assert {await sign(signer) for _ in range(20)} == {REGIONS[1]}
-        assert planet.signed[0] <= breaker.FAILURES + 2  # and a probe or two
-        assert asyncio.get_running_loop().time() - began < 20 * QUICK["read_timeout_s"]
-
-
-async def test_throttling_moves_on_and_opens_nothing(planet: Planet) -> None:
-    async with connected(planet) as signer:
-        planet.fail(0, THROTTLED, times=10)
-        assert {await sign(signer) for _ in range(10)} == {REGIONS[1]}
-        assert await sign(signer) == REGIONS[0]
-        assert planet.told == []
-
-
-async def test_a_region_that_signs_wrongly_is_left_alone_at_once_and_is_no_secret(planet: Planet) -> None:
-    async with connected(planet) as signer:
-        planet.fail(0, Change({"Signature": "MAYCAQECAQE="}))
-        assert await sign(signer) == REGIONS[1]
-        health = signer.health()
-        assert (health.ok, health.code) == (False, Code.SIGNATURE_INVALID)
-        assert REGIONS[0] in health.reason
-        await asyncio.sleep(0.4)
-        assert await sign(signer) == REGIONS[0]
-        assert signer.health().ok
-
-
-async def test_a_region_with_another_key_never_signs(planet: Planet) -> None:
-    stranger = Key(key_id="mrk-1", region=REGIONS[0])
-    async with connected(planet) as healthy:
-        pinned = healthy.public_key
-    planet.stubs[1].keys.clear()
-    planet.stubs[1].add(key_id="mrk-1", region=REGIONS[1], private=stranger.private)
-    async with connected(planet) as signer:
-        assert signer.public_key == pinned
-        planet.fail(0, DOWN, times=10)
-        assert {await sign(signer) for _ in range(4)} == {REGIONS[2]}
-        assert planet.signed[1] == 0
-        assert signer.health().code is Code.KEY_MISMATCH
-
-
-async def test_regions_that_are_away_at_the_start_are_used_when_they_are_back(planet: Planet) -> None:
-    planet.fail(0, DOWN)
-    planet.fail(1, DOWN)
-    async with connected(planet) as signer:
-        assert signer.public_key == p256_public_key(planet.keys[0].private.public_key())
-        assert await sign(signer) == REGIONS[0]
-
-
-async def test_the_start_waits_while_all_are_away_and_stops_at_another_key_everywhere(planet: Planet) -> None:
-    for index in range(3):
-        planet.fail(index, DOWN)
-    with pytest.raises(RetryError) as caught:
-        await planet.connect()
-    assert caught.value.code is Code.KMS_UNAVAILABLE
-    pin = p256_public_key(Key().private.public_key())
-    settings = kms_settings(planet.stubs[0].url, planet.keys[0].arn, **QUICK)
-    with pytest.raises(HaltError) as mismatch:
-        await RegionalSigner.connect(settings, pin=pin)
-    assert mismatch.value.code is Code.KEY_MISMATCH
-
-
-async def test_all_down_is_told_and_waits_for_a_probe_without_hammering(planet: Planet) -> None:
-    async with connected(planet) as signer:
-        for index in range(3):
-            planet.fail(index, DOWN, times=breaker.FAILURES)
-        began = asyncio.get_running_loop().time()
-        assert await sign(signer) == REGIONS[0]
-        assert asyncio.get_running_loop().time() - began >= 0.3
-        assert planet.signed == [breaker.FAILURES + 1, breaker.FAILURES, breaker.FAILURES]
-        assert planet.told[:3] == [(region, False) for region in REGIONS]
-
-
-async def test_no_deadline_means_one_round(planet: Planet) -> None:
-    async with connected(planet) as signer:
-        for index in range(3):
-            planet.fail(index, DOWN)
-        with pytest.raises(RetryError):
-            await signer.sign(b"message")
-        assert planet.signed == [1, 1, 1]
-
-
-async def test_denied_everywhere_is_for_a_person(planet: Planet) -> None:
-    async with connected(planet) as signer:
-        for index in range(3):
-            planet.fail(index, Error("AccessDeniedException", 400))
-        with pytest.raises(HaltError) as caught:
-            await signer.sign(b"message")
-        assert caught.value.code is Code.KMS_ACCESS_DENIED
-        assert signer.health().code is Code.KMS_ACCESS_DENIED
+async def test_each_region_can_be_tried_by_itself(pair: Pair) -> None:
+    async with pair.signer() as signer:
+        pair.second.standing = Error("AccessDeniedException")
+        found = await signer.sign_everywhere(b"probe", deadline=in_s(5))
+    assert found[FIRST] is None
+    refused = found[SECOND]
+    assert refused is not None
+    assert refused.code is Code.KMS_ACCESS_DENIED

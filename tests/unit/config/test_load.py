@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -101,6 +99,31 @@ BAD_FILES = [
     ("signer: {kms: {access_key_id_file: f}}", "signer.kms (FILE): access_key_id and secret_access_key come together"),
     ("signer: {kms: {secret_access_key_file: f}}", "signer.kms (FILE): access_key_id and secret_access_key come together"),
     ("signer: {kms: {session_token_file: f}}", "signer.kms (FILE): session_token needs access_key_id and secret_access_key"),
+    ("signer: {kms: {regions: [{region: a}, {region: a}]}}", "signer.kms (FILE): regions.1.region: a stands there twice"),
+    ("signer: {kms: {regions: {region: a}}}", "signer.kms.regions (FILE): expected a list"),
+    ("signer: {kms: {regions: [{key_id: mrk-1}]}}", "signer.kms.regions.0.region (FILE): field required"),
+    ("signer: {kms: {regions: [{region: a, endpoint: u}]}}", "signer.kms.regions.0.endpoint (FILE): no such key; did you mean signer.kms.regions.*.endpoint_url?"),
+    (
+        "signer: {kms: {region: a, regions: [{region: a}]}}",
+        "signer.kms (FILE): regions stands instead of region and endpoint_url: name these in the list alone",
+    ),
+    (
+        "signer: {kms: {key_id: alias/initiator, regions: [{region: a}, {region: b}]}}",
+        "signer.kms (FILE): regions.0.key_id: expected this Region's own key id, since signer.kms.key_id names no multi-Region key (mrk-…)",
+    ),
+    (
+        "signer: {kms: {key_id: ab-12, regions: [{region: a, key_id: ab-12}, {region: b}]}}",
+        "signer.kms (FILE): regions.1.key_id: expected this Region's own key id, since signer.kms.key_id names no multi-Region key (mrk-…)",
+    ),
+    (
+        "signer: {kms: {regions: [{region: a, key_id: mrk-1}, {region: b}]}}",
+        "signer.kms (FILE): regions.1.key_id: expected the key's name in this Region, here or as signer.kms.key_id of all",
+    ),
+    (
+        "signer: {kms: {regions: [{region: a, key_id: 'arn:aws:kms:b:1:key/mrk-1'}]}}",
+        "signer.kms (FILE): regions.0.key_id: expected a key in a, got an ARN of b",
+    ),
+    ("signer: {kms: {breaker_pause_s: 20}}", "signer.kms (FILE): breaker_pause_max_s must be at least breaker_pause_s"),
     ("environment: production", "settings: mpcium.event_initiator_pubkey: production needs the pin, the key that the nodes trust"),
     (
         UNDER_PRODUCTION + "signer: {type: local}",
@@ -175,6 +198,44 @@ def test_deep_nesting_ends_in_a_refusal(tmp_path: Path) -> None:
     assert refusal(tmp_path, "a: " + "[" * 5000 + "]" * 5000).startswith("FILE: ")
 
 
+# --- Regions
+
+ARN = "arn:aws:kms:{}:1:key/mrk-1"
+TARGETS = [
+    ("region: a, key_id: k, endpoint_url: u", [("a", "k", "u")]),
+    ("key_id: k", [(None, "k", None)]),
+    ("region: a", []),
+    ("regions: [{region: a}, {region: b}]", []),
+    ("key_id: mrk-1, regions: [{region: a}, {region: b, endpoint_url: u}]", [("a", "mrk-1", None), ("b", "mrk-1", "u")]),
+    (
+        f"key_id: '{ARN.format('a')}', regions: [{{region: b}}, {{region: a}}]",
+        [("b", ARN.format("b"), None), ("a", ARN.format("a"), None)],
+    ),
+    ("key_id: mrk-1, regions: [{region: a}, {region: b, key_id: k}]", [("a", "mrk-1", None), ("b", "k", None)]),
+    ("regions: [{region: a, key_id: j}, {region: b, key_id: alias/k}]", [("a", "j", None), ("b", "alias/k", None)]),
+    ("key_id: alias/k, regions: [{region: a}]", [("a", "alias/k", None)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "targets"), TARGETS)
+def test_where_to_sign_follows_from_the_settings(
+    tmp_path: Path, text: str, targets: list[tuple[str | None, str, str | None]]
+) -> None:
+    kms = load(tmp_path, f"signer: {{kms: {{{text}}}}}").settings.signer.kms
+    assert [(target.region, target.key_id, target.endpoint_url) for target in kms.targets] == targets
+
+
+def test_regions_may_come_from_the_environment_and_are_shown(tmp_path: Path) -> None:
+    text = "[{region: a}, {region: b, endpoint_url: u}]"
+    env = {"INITIATOR_SIGNER__KMS__REGIONS": text, "INITIATOR_SIGNER__KMS__KEY_ID": "mrk-1"}
+    settings = load(tmp_path, "", env).settings
+    assert [target.region for target in settings.signer.kms.targets] == ["a", "b"]
+    assert flatten(settings)["signer.kms.regions"] == [
+        {"region": "a", "key_id": None, "endpoint_url": None},
+        {"region": "b", "key_id": None, "endpoint_url": "u"},
+    ]
+
+
 # --- secrets
 
 
@@ -219,40 +280,10 @@ def test_commented_keys_of_the_example_are_keys_too(tmp_path: Path) -> None:
     for line in render().splitlines()[5:]:
         if "only from the environment" in line or line.startswith(("##", "clients: {}")):
             continue
-        if line.startswith(("#      - ", "#        ")):
-            continue  # a list's item: see the next test
         # a section that is null by default gets the keys that are commented out below it
-        lines.append(line.removeprefix("#").replace("nats: null", "nats:").replace("tls: null", "tls:"))
+        shown = line.removeprefix("#").replace("nats: null", "nats:").replace("tls: null", "tls:")
+        lines.append(shown.replace("regions: []", "regions:"))
     loaded = load(tmp_path, "\n".join(lines))
     assert "payments" in loaded.settings.clients
+    assert [entry.region for entry in loaded.settings.signer.kms.regions] == ["eu-central-1"]
     assert loaded.settings.mpcium.nats is not None
-
-
-def test_a_commented_list_item_of_the_example_is_one(tmp_path: Path) -> None:
-    items = [line[1:] for line in render().splitlines() if line.startswith(("#      - ", "#        "))]
-    head = ["signer:", "  kms:", "    region: eu-central-1", "    key_id: mrk-1", "    fallbacks:"]
-    loaded = load(tmp_path, "\n".join([*head, *items, "clients: {alice: {}}"]))
-    assert [one.region for one in loaded.settings.signer.kms.of_regions()] == ["eu-central-1", "eu-west-1"]
-
-
-@pytest.mark.parametrize(
-    ("kms", "names"),
-    [
-        ({"key_id": "mrk-1", "fallbacks": [{"region": "r"}]}, "fallbacks need a region"),
-        ({"region": "a", "key_id": "1", "fallbacks": [{"region": "r"}]}, "fallbacks.0.key_id"),
-        ({"region": "a", "key_id": "mrk-1", "fallbacks": [{}]}, "signer.kms.fallbacks.0.region"),
-        ({"region": "a", "key_id": "mrk-1", "fallbacks": [{"region": "r", "zone": "z"}]}, "fallbacks.0.zone"),
-        ({"region": "a", "key_id": "mrk-1", "fallbacks": {"region": "r"}}, "signer.kms.fallbacks"),
-    ],
-)
-def test_a_wrong_fallback_is_named(tmp_path: Path, kms: dict[str, Any], names: str) -> None:
-    with pytest.raises(HaltError, match=names):
-        load(tmp_path, json.dumps({"signer": {"kms": kms}, "clients": {"alice": {}}}))
-
-
-def test_a_multi_region_keys_name_in_another_region(tmp_path: Path) -> None:
-    arn = "arn:aws:kms:a:1:key/mrk-1"
-    kms = {"region": "a", "key_id": arn, "fallbacks": [{"region": "b"}, {"region": "c", "key_id": "alias/c"}]}
-    loaded = load(tmp_path, json.dumps({"signer": {"kms": kms}, "clients": {"alice": {}}}))
-    names = [one.key_id for one in loaded.settings.signer.kms.of_regions()]
-    assert names == [arn, "arn:aws:kms:b:1:key/mrk-1", "alias/c"]
