@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 from initiator import keyfile, kms
 from initiator.assembly import Assembly
 from initiator.bus.connection import Connection
+from initiator.bus.jetstream import JetStream
 from initiator.config.schema import Settings
-from initiator.core.signer import Signer
+from initiator.core.signer import Limiter, Signer
 from initiator.core.spki import check_pin, fingerprint, parse_public_key
 from initiator.errors import Code, HaltError, RetryError
 from initiator.flow.worker import Worker
@@ -25,6 +26,7 @@ from initiator.health import Health
 from initiator.http import HealthServer
 from initiator.log import get_logger
 from initiator.metrics import Metrics
+from initiator.quota import SharedLimiter
 
 log = get_logger()
 T = TypeVar("T")
@@ -45,7 +47,6 @@ class App:
         self.settings = settings
         self.health = Health(("nats", "nodes", "streams", "record", "signer", "worker", "progress"))
         self.metrics = Metrics()
-        self._connect = connect or partial(connect_signer, metrics=self.metrics)
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._same_nats = settings.mpcium.nats is None
@@ -55,7 +56,16 @@ class App:
             if settings.mpcium.nats is None
             else Connection(settings.mpcium.nats, "initiator-nodes", self._part("nodes"))
         )
+        self._connect = connect or partial(connect_signer, metrics=self.metrics, limiter=self._shared_limiter())
         self.http = HealthServer(settings.http, self.health, self.metrics.registry)
+
+    def _shared_limiter(self) -> Limiter | None:
+        """What all replicas share; it asks NATS, and so is of use once that is there."""
+        chosen = self.settings.signer.kms
+        if chosen.limit_over == "replica" or not chosen.max_signs_per_s:
+            return None
+        js = JetStream(self._connection, self.settings.nats.jetstream_domain)
+        return SharedLimiter(js, chosen.max_signs_per_s, chosen.burst_signs, self.settings.limits.clock_skew_s)
 
     def _part(self, name: str) -> Callable[[bool, str], None]:
         def listener(connected: bool, reason: str) -> None:
@@ -216,11 +226,12 @@ class _StoppedError(Exception):
 _WAIT_FOR_A_PERSON = frozenset({Code.KMS_ACCESS_DENIED, Code.KMS_KEY_UNUSABLE, Code.BUS_DENIED})
 
 
-async def connect_signer(settings: Settings, metrics: Metrics | None = None) -> Signer:
+async def connect_signer(settings: Settings, metrics: Metrics | None = None, limiter: Limiter | None = None) -> Signer:
     """The configured signer, its key compared with the pin.
 
     Args:
         metrics: where it counts what it does.
+        limiter: spaces the calls to KMS; default: this process's own, by the settings.
 
     Raises:
         HaltError: `KEY_MISMATCH` with both fingerprints, or the key is not of the form that the nodes verify.
@@ -229,7 +240,7 @@ async def connect_signer(settings: Settings, metrics: Metrics | None = None) -> 
     signer_settings, pinned = settings.signer, settings.mpcium.event_initiator_pubkey
     if signer_settings.type == "kms":
         pin = parse_public_key(pinned) if pinned else None
-        return await kms.KmsSigner.connect(signer_settings.kms, pin=pin, metrics=metrics)
+        return await kms.KmsSigner.connect(signer_settings.kms, pin=pin, metrics=metrics, limiter=limiter)
     local = keyfile.load_local_signer(signer_settings.local)
     check_pin(local.public_key, parse_public_key(pinned, local.public_key.algorithm) if pinned else None)
     return local

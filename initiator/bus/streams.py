@@ -118,6 +118,18 @@ def takeovers_form(settings: Settings) -> Form:
     )
 
 
+def limits_form(settings: Settings) -> Form:
+    """Until when places under a shared limit are taken: one message a limit."""
+    return _own(
+        subjects.LIMITS_STREAM,
+        ["initiator.limit.*"],
+        settings.streams.replicas,
+        description="limits over all replicas: until when places are taken",
+        discard="old",
+        max_msgs_per_subject=1,
+    )
+
+
 def slots_form(settings: Settings, operation: Operation) -> Form:
     """The cap in flight at the nodes: as many messages as slots, one subject per id."""
     return _own(
@@ -133,7 +145,8 @@ def own_forms(settings: Settings) -> list[Form]:
     """Every stream of ours, in the order in which they are needed."""
     capped = [op for op in Operation if settings.mpcium.lane(op).in_flight]
     slots = [slots_form(settings, op) for op in capped]
-    return [events_form(settings), dead_form(settings), takeovers_form(settings), *slots, requests_form(settings)]
+    first = [events_form(settings), dead_form(settings), takeovers_form(settings), limits_form(settings)]
+    return [*first, *slots, requests_form(settings)]
 
 
 def node_request_form(operation: Operation) -> Form:

@@ -116,7 +116,10 @@ class KmsSettings(Section):
     breaker_pause_s: Seconds = Field(1.0, description="how long at first, until one call tries it; doubles with jitter")
     breaker_pause_max_s: Seconds = Field(10.0, description="longest such pause")
     max_signs_per_s: float = Field(
-        0.0, ge=0, le=100_000, description="this replica's share of KMS's quota, calls a second; 0: no limit"
+        0.0, ge=0, le=100_000, description="our share of KMS's quota, calls a second; 0: no limit"
+    )
+    limit_over: Literal["replica", "all"] = Field(
+        "replica", description="whom max_signs_per_s limits: each replica, or all together (kept in JetStream)"
     )
     burst_signs: int = Field(10, ge=1, le=100_000, description="calls that may go at once after a quiet while")
 

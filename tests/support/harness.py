@@ -270,16 +270,22 @@ async def daemon(settings: Settings, signer: Signer | None = None) -> AsyncItera
         return used
 
     source: SignerSource = connect
-    app = App(settings, source)
-    running = asyncio.create_task(app.run())
+    async with running(App(settings, source)) as app:
+        yield app
+
+
+@contextlib.asynccontextmanager
+async def running(app: App) -> AsyncIterator[App]:
+    """A daemon made elsewhere, ready; drained at the end."""
+    run = asyncio.create_task(app.run())
     try:
         async with asyncio.timeout(20):
             while not app.health.ready:
                 await asyncio.sleep(0.01)
-                if running.done():
-                    running.result()
+                if run.done():
+                    run.result()
         yield app
     finally:
         app.stop()
         async with asyncio.timeout(20):
-            await running
+            await run
