@@ -27,6 +27,7 @@ from initiator.http import HealthServer
 from initiator.log import get_logger
 from initiator.metrics import Metrics
 from initiator.quota import SharedLimiter
+from initiator.reload import Reload
 
 log = get_logger()
 T = TypeVar("T")
@@ -41,12 +42,20 @@ class App:
 
     Args:
         connect: makes the signer; the start repeats it for as long as it takes.
+        load: reads the configuration again, at SIGHUP; default: it never changes.
     """
 
-    def __init__(self, settings: Settings, connect: SignerSource | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        connect: SignerSource | None = None,
+        load: Callable[[], Settings] | None = None,
+    ) -> None:
         self.settings = settings
         self.health = Health(("nats", "nodes", "streams", "record", "signer", "worker", "progress"))
         self.metrics = Metrics()
+        self._load = load or (lambda: settings)
+        self._hangup = asyncio.Event()
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._same_nats = settings.mpcium.nats is None
@@ -112,10 +121,15 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number.name)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
 
     def _on_signal(self, name: str) -> None:
         log.info("daemon.stop_requested", signal=name)
         self.stop()
+
+    def reload(self) -> None:
+        """Read the configuration again, once the start is complete; see `Reload` for what of it can change."""
+        self._hangup.set()
 
     def stop(self) -> None:
         """Drain and end; said again: abort at once."""
@@ -179,7 +193,8 @@ class App:
     async def _work(self, parts: Assembly, signer: Signer) -> None:
         worker = await parts.worker(signer)
         await parts.listen()
-        await self._until_stopped(worker, [*parts.chores(), self._watch_signer(signer)])
+        reload = Reload(self.settings, self._hangup, self._load, parts.take_over, self.metrics)
+        await self._until_stopped(worker, [*parts.chores(), self._watch_signer(signer), reload.run()])
 
     async def _until_stopped(self, worker: Worker, chores: list[Coroutine[Any, Any, None]]) -> None:
         leaving = [self._leave_when_closed(one) for one in (self._connection, self._nodes_connection)]

@@ -17,6 +17,7 @@ from initiator.core.signer import Signer
 from initiator.flow.answering import Answering
 from initiator.flow.board import Board
 from initiator.flow.cancelling import CancelService
+from initiator.flow.clients import Clients
 from initiator.flow.clock import SystemClock
 from initiator.flow.handler import Handler
 from initiator.flow.held import HeldRequests
@@ -24,6 +25,7 @@ from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
 from initiator.flow.publisher import Publisher
 from initiator.flow.query import QueryService
+from initiator.flow.reception import Reception
 from initiator.flow.results import Results
 from initiator.flow.room import Room
 from initiator.flow.sweeper import Sweeper
@@ -54,6 +56,8 @@ class Assembly:
         self._health = health
         self._metrics = metrics
         self._clock = SystemClock()
+        self._clients = Clients(settings.clients)
+        self._worker: Worker | None = None
         self._board = Board()
         self._js = JetStream(connection, settings.nats.jetstream_domain)
         nodes_settings = settings.mpcium.nats or settings.nats
@@ -75,7 +79,7 @@ class Assembly:
 
     async def worker(self, signer: Signer) -> Worker:
         """The worker, with all that works for it."""
-        return Worker(
+        self._worker = Worker(
             settings=self._settings,
             js=self._js,
             nodes_js=self._nodes_js,
@@ -86,6 +90,20 @@ class Assembly:
             takeovers=self._takeovers,
             metrics=self._metrics,
         )
+        return self._worker
+
+    async def take_over(self, settings: Settings) -> None:
+        """Put the clients of other settings in force; all else stays as it is.
+
+        Raises:
+            RetryError: NATS is away; the same call again goes on from there.
+            HaltError: the stream of requests cannot be brought into its new form.
+        """
+        await streams.ensure_requests(self._js, settings)
+        pairs = await self._pairs()
+        self._clients.replace(settings.clients)
+        if self._worker is not None:
+            await self._worker.serve(pairs)
 
     async def listen(self) -> None:
         """Answer clients' questions, and wake those who wait for an event that another replica recorded."""
@@ -117,14 +135,10 @@ class Assembly:
         return [(found.client, found.operation) for found in parsed if found is not None]
 
     def _lane(self, operation: Operation) -> Lane:
-        clients, lookahead = self._settings.clients, self._settings.worker.lookahead
-        cap = self._settings.mpcium.lane(operation).in_flight
-
-        def weight_of(client: str) -> int:
-            return clients[client].weight if client in clients else 1
-
+        cap, lookahead = self._settings.mpcium.lane(operation).in_flight, self._settings.worker.lookahead
         admitted = min(lookahead, 2 * cap) or lookahead
-        return Lane(operation, Slots(self._js, operation, cap), admitted, weight_of, self._clock, self._metrics)
+        slots = Slots(self._js, operation, cap)
+        return Lane(operation, slots, admitted, self._clients.weight_of, self._clock, self._metrics)
 
     def _publisher(self) -> Publisher:
         return Publisher(
@@ -139,6 +153,7 @@ class Assembly:
     def _handler(self, signer: Signer) -> Handler:
         return Handler(
             settings=self._settings,
+            reception=Reception(self._settings, self._clients, self._record, self._clock),
             record=self._record,
             journal=self._journal,
             signer=signer,

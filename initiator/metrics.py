@@ -29,7 +29,7 @@ class Metrics:
             "operation_seconds", "from the request's storage to its final event", "operation"
         )
         self.held = self._gauge("requests_held", "unfinished requests held here")
-
+        self.reloads = self._counter("config_reloads", "configurations read again, by what became of them", "outcome")
         self.stalled = Gauge(
             "initiator_stalled", "1 while requests wait and nothing moves", ["operation"], registry=self.registry
         )

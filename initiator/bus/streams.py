@@ -221,12 +221,35 @@ async def ensure_own(js: JetStream, settings: Settings) -> None:
         existing = await info(js, form["name"])
         if existing is None:
             await js.api(f"STREAM.CREATE.{form['name']}", form)
-            continue
-        if form["name"] == subjects.REQUESTS_STREAM:
-            form = requests_form(
-                settings, await _waiting_subjects(js, existing["config"]["subjects"], form["subjects"])
-            )
-        await _update(js, form, existing["config"])
+        elif form["name"] == subjects.REQUESTS_STREAM:
+            await _update_requests(js, settings, existing["config"])
+        else:
+            await _update(js, form, existing["config"])
+
+
+async def ensure_requests(js: JetStream, settings: Settings) -> None:
+    """Bring the queue of requests into the form that fits these clients.
+
+    Raises:
+        HaltError: as `ensure_own`.
+    """
+    existing = await info(js, subjects.REQUESTS_STREAM)
+    if existing is None:
+        await js.api(f"STREAM.CREATE.{subjects.REQUESTS_STREAM}", requests_form(settings))
+    else:
+        await _update_requests(js, settings, existing["config"])
+
+
+async def _update_requests(js: JetStream, settings: Settings, actual: Mapping[str, Any]) -> None:
+    """Subjects that left the configuration go, unless they still hold requests: those go on being served."""
+    form = requests_form(settings)
+    leaving = set(actual["subjects"]) - set(form["subjects"])
+    form = requests_form(settings, await _with_requests(js, leaving))
+    await _update(js, form, actual)
+    # a request that came between the look and the update is in the stream, and nothing would ask for it any more
+    late = await _with_requests(js, leaving - set(form["subjects"]))
+    if late:
+        await _update(js, requests_form(settings, {*form["subjects"], *late}), dict(actual) | form)
 
 
 async def _update(js: JetStream, form: Form, actual: Mapping[str, Any]) -> None:
@@ -244,14 +267,14 @@ async def _update(js: JetStream, form: Form, actual: Mapping[str, Any]) -> None:
         ) from error
 
 
-async def _waiting_subjects(js: JetStream, present: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """Subjects that left the configuration but still hold requests: those go on being served."""
-    kept = []
-    for subject in set(present) - set(wanted):
+async def _with_requests(js: JetStream, of: Iterable[str]) -> list[str]:
+    """Which of some subjects hold requests."""
+    found = []
+    for subject in of:
         state = await js.api(f"STREAM.INFO.{subjects.REQUESTS_STREAM}", {"subjects_filter": subject})
         if state["state"].get("subjects"):
-            kept.append(subject)
-    return kept
+            found.append(subject)
+    return found
 
 
 async def ensure_nodes(js: JetStream, routing: str) -> None:

@@ -303,6 +303,7 @@ async def _connected(context: CliContext) -> AsyncIterator[_Bench]:
     from initiator.bus.connection import Connection
     from initiator.bus.jetstream import JetStream
     from initiator.deadletters import DeadLetters
+    from initiator.flow.clients import Clients
     from initiator.flow.intake import Intake
     from initiator.flow.rehearsal import Rehearsal
     from initiator.record import Record
@@ -313,6 +314,6 @@ async def _connected(context: CliContext) -> AsyncIterator[_Bench]:
         await connection.open()
         js = JetStream(connection, settings.nats.jetstream_domain)
         dead = DeadLetters(js)
-        yield _Bench(dead, Rehearsal(Intake(settings), dead, Record(js), time.time))
+        yield _Bench(dead, Rehearsal(Intake(settings, Clients(settings.clients)), dead, Record(js), time.time))
     finally:
         await connection.close()

@@ -15,13 +15,15 @@ from initiator.cli import CliContext
 @click.command()
 @click.pass_obj
 def run(context: CliContext) -> None:
-    """Run the daemon until SIGTERM: drain, then exit 0. A second signal aborts at once."""
+    """Run the daemon until SIGTERM: drain, then exit 0. A second signal aborts at once. SIGHUP takes over what
+    changed in the configuration's clients.
+    """
     from initiator import log
     from initiator.app import App
 
     settings = context.load().settings
     log.configure(settings.log)
-    app = App(settings)
+    app = App(settings, load=lambda: context.load().settings)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(app.run())
         if app.aborted:

@@ -62,6 +62,7 @@ class Handler:
         self,
         *,
         settings: Settings,
+        reception: Reception,
         record: Record,
         journal: Journal,
         signer: Signer,
@@ -83,7 +84,7 @@ class Handler:
         self._board = board
         self._clock = clock
         self._metrics = metrics
-        self._reception = Reception(settings, record, clock)
+        self._reception = reception
         self._steps: dict[Step, Callable[[Work, Entry], Awaitable[Entry]]] = {
             Step.SIGN: self._sign,
             Step.PUBLISH: publisher.publish,

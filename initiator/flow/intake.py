@@ -12,13 +12,14 @@ from initiator.config.schema import Settings
 from initiator.core import codec, message, policy, validate
 from initiator.core.model import ContentType, Operation, Request
 from initiator.errors import RejectError
+from initiator.flow.clients import Clients
 
 
 class Intake:
     """The checks of one configuration."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._permitted = {name: frozenset(client.operations) for name, client in settings.clients.items()}
+    def __init__(self, settings: Settings, clients: Clients) -> None:
+        self._clients = clients
         limits = settings.limits
         self._rules = validate.Rules(
             max_tx_bytes=limits.max_tx_bytes,
@@ -36,7 +37,7 @@ class Intake:
         Raises:
             RejectError: it is refused, with the code, the field and the reason that its sender is told.
         """
-        policy.check(self._permitted, client, operation)
+        policy.check(self._clients.permitted, client, operation)
         request = validate.parse_request(operation, codec.decode(encoding, data), encoding, self._rules, now)
         # keygen-as-sign: a signed wallet_id must not read as another message
         message.check_unambiguous(request)

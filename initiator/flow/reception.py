@@ -13,6 +13,7 @@ from initiator.core import codec, identity
 from initiator.core.lifecycle import REOPEN, Claimant
 from initiator.core.model import ContentType, Request
 from initiator.errors import Code, RejectError
+from initiator.flow.clients import Clients
 from initiator.flow.clock import Clock
 from initiator.flow.held import Held
 from initiator.flow.intake import Intake
@@ -31,10 +32,10 @@ class Refusal:
 class Reception:
     """Reads deliveries for the handler."""
 
-    def __init__(self, settings: Settings, record: Record, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clients: Clients, record: Record, clock: Clock) -> None:
         self._record = record
         self._clock = clock
-        self._intake = Intake(settings)
+        self._intake = Intake(settings, clients)
         self._ack_wait_s = settings.worker.ack_wait_s
 
     def may_be_overtaken(self, held: Held) -> bool:

@@ -64,10 +64,12 @@ class Worker:
         self._takeovers = takeovers
         self._metrics = metrics
         self._held_by: Counter[Pair] = Counter()
-        self._share = max(settings.worker.prefetch_per_client, settings.worker.max_held // max(2, len(pairs)))
+        self._share = 0
         self._working: dict[asyncio.Task[None], Held] = {}
         self._settling: set[asyncio.Task[None]] = set()
-        self._request_pulls = {pair: self._request_pull(pair) for pair in pairs}
+        self._request_pulls: dict[Pair, Pull] = {}
+        self._pulling: dict[Pair, asyncio.Task[None]] = {}
+        self._pairs = pairs
         self._result_pulls = {operation: self._result_pull(operation) for operation in Operation}
 
     # --- pulls
@@ -141,7 +143,8 @@ class Worker:
     def _worked(self, task: asyncio.Task[None], pair: Pair) -> None:
         self._working.pop(task, None)
         self._held_by[pair] -= 1
-        self._request_pulls[pair].wake()
+        if pair in self._request_pulls:
+            self._request_pulls[pair].wake()
 
     def _on_result(self, operation: Operation, delivery: Delivery) -> None:
         task = self._results.accept(operation, delivery)
@@ -157,17 +160,29 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain."""
-        request_pulls = [asyncio.create_task(pull.run()) for pull in self._request_pulls.values()]
+        await self.serve(self._pairs)
         result_pulls = [asyncio.create_task(pull.run()) for pull in self._result_pulls.values()]
         heartbeat = asyncio.create_task(self._heartbeat())
         try:
             await stop.wait()
-            await _end(request_pulls)
+            await _end(self._pulling.values())
             await self._drain()
         finally:
             # results go on being recorded while requests drain
-            await _end([*request_pulls, *result_pulls, heartbeat])
+            await _end([*self._pulling.values(), *result_pulls, heartbeat])
             await self._hand_back()
+
+    async def serve(self, pairs: Collection[Pair]) -> None:
+        """Pull for these pairs of client and operation from now on, and for no others; what is held goes on."""
+        worker = self._settings.worker
+        self._share = max(worker.prefetch_per_client, worker.max_held // max(2, len(pairs)))
+        leaving = [self._pulling.pop(pair) for pair in tuple(self._pulling) if pair not in pairs]
+        for pair in pairs:
+            if pair not in self._pulling:
+                pull = self._request_pulls[pair] = self._request_pull(pair)
+                self._pulling[pair] = asyncio.create_task(pull.run())
+        self._request_pulls = {pair: self._request_pulls[pair] for pair in self._pulling}
+        await _end(leaving)
 
     async def _heartbeat(self) -> None:
         while True:

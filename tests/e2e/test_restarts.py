@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections import Counter
 
 import nats
+import nats.errors
 import pytest
 
 from initiator.dev import accounts
@@ -73,6 +75,32 @@ async def test_kill_9_in_the_middle_of_200_requests_loses_none_and_repeats_none(
         await stack.start_daemon()
     await completed(alice, REQUESTS)
     await assert_nothing_lost_or_twice(stack, alice)
+
+
+async def test_sighup_takes_a_client_away_and_brings_it_back(stack: Stack, alice: Requester, bob: Requester) -> None:
+    """As an operator does it: the file is edited, the process is told."""
+    config = json.loads(stack.config_path.read_text())
+
+    async def reload(clients: dict[str, object], word: str) -> None:
+        before = stack.daemon_log().count(word)
+        stack.config_path.write_text(json.dumps(config | {"clients": clients}))
+        assert stack.daemon is not None
+        stack.daemon.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(10):
+            while stack.daemon_log().count(word) == before:
+                await asyncio.sleep(0.02)
+
+    await reload({"alice": {}}, "config.reloaded")
+    with pytest.raises(nats.errors.NoRespondersError):
+        await bob.submit("keygen", {"wallet_id": "bobs"})
+    await reload({"alice": {}, "bob": {"weight": 0}}, "config.reload_refused")
+    with pytest.raises(nats.errors.NoRespondersError):
+        await bob.submit("keygen", {"wallet_id": "bobs"})
+    await reload({"alice": {}, "bob": {"weight": 2}}, "config.reloaded")
+    await bob.submit("keygen", {"wallet_id": "bobs"})
+    await completed(bob, 1)
+    await alice.submit("keygen", {"wallet_id": "alices"})
+    await completed(alice, 1)
 
 
 async def test_a_second_signal_aborts_at_once(stack: Stack, alice: Requester) -> None:

@@ -74,6 +74,25 @@ async def test_a_client_that_left_keeps_its_subject_while_requests_wait(js: JetS
     assert not any(".bob." in subject for subject in (await config_of(js, subjects.REQUESTS_STREAM))["subjects"])
 
 
+async def test_a_request_that_comes_while_its_client_leaves_is_not_forgotten(
+    js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await streams.ensure_own(js, settings(clients={"alice": {}, "bob": {}}))
+    api = js.api
+
+    async def late(name: str, body: Any = None, timeout_s: float | None = None) -> dict[str, Any]:
+        if name == f"STREAM.UPDATE.{subjects.REQUESTS_STREAM}" and not came:
+            came.append(await js.publish("initiator.request.bob.sign", b"late"))
+        return await api(name, body, timeout_s)
+
+    came: list[Any] = []
+    monkeypatch.setattr(js, "api", late)
+    await streams.ensure_requests(js, settings())
+    kept = (await config_of(js, subjects.REQUESTS_STREAM))["subjects"]
+    assert [subject for subject in kept if ".bob." in subject] == ["initiator.request.bob.sign"]
+    assert len(kept) == 4
+
+
 async def test_a_stream_of_ours_that_cannot_be_changed_in_place_halts(js: JetStream) -> None:
     await js.api(
         f"STREAM.CREATE.{subjects.EVENTS_STREAM}",

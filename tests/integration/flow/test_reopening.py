@@ -13,6 +13,7 @@ from initiator.bus.jetstream import JetStream
 from initiator.config.schema import NatsSettings
 from initiator.deadletters import DeadLetters
 from initiator.errors import Code, RetryError
+from initiator.flow.clients import Clients
 from initiator.flow.intake import Intake
 from initiator.flow.rehearsal import Rehearsal
 from initiator.record import Record
@@ -124,7 +125,8 @@ async def test_a_replay_of_its_dead_letter_opens_it(server: Bench) -> None:
         sequence = (await server.js.stream_info("INITIATOR_DEAD")).state.last_seq
         letter, data = await letters.open(sequence)
         assert (letter.outcome, letter.event_id) == ("none", failed["event_id"])
-        rehearsal = Rehearsal(Intake(settings_for(server.url)), letters, Record(js), time.time)
+        settings = settings_for(server.url)
+        rehearsal = Rehearsal(Intake(settings, Clients(settings.clients)), letters, Record(js), time.time)
         assert await rehearsal.judge(letter, data) == "would open its operation again"
         async with daemon(settings_for(server.url)):
             await letters.replay(letter, data)

@@ -1,0 +1,26 @@
+"""Who may ask for what, and whose turns weigh what: as the configuration says now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from initiator.config.schema import ClientSettings
+from initiator.core.model import Operation
+
+
+class Clients:
+    """The configured clients; a reload replaces all of them at once."""
+
+    def __init__(self, clients: Mapping[str, ClientSettings]) -> None:
+        self.replace(clients)
+
+    def replace(self, clients: Mapping[str, ClientSettings]) -> None:
+        """From now on these; requests that are under way go on to their ends."""
+        self._weights = {name: client.weight for name, client in clients.items()}
+        self.permitted: Mapping[str, frozenset[Operation]] = {
+            name: frozenset(client.operations) for name, client in clients.items()
+        }
+
+    def weight_of(self, client: str) -> int:
+        """A client's share of turns; 1 for one that left and still has requests waiting."""
+        return self._weights.get(client, 1)
