@@ -109,7 +109,7 @@ class Record:
 
     async def signed(self, client: str, operation: Operation, operation_id: str) -> Entry | None:
         """The recorded bytes of an operation: its `signed` event."""
-        subject = subjects.event(client, operation, operation_id, "signed.sealed")
+        subject = subjects.event(client, operation, operation_id, subjects.SEALED)
         return _entry(await self._js.last(subjects.EVENTS_STREAM, subject))
 
     async def completed_keygen(self, wallet_id: str) -> Entry | None:

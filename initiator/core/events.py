@@ -72,7 +72,7 @@ class Event:
 
     @property
     def subject(self) -> str:
-        token = "signed.sealed" if self.state is State.SIGNED else self.state.value
+        token = subjects.SEALED if self.state is State.SIGNED else self.state.value
         return subjects.event(self.client, self.operation, self.operation_id, token)
 
     @property

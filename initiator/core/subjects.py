@@ -34,6 +34,7 @@ _RESULT_PREFIX = {
 EVENTS = "initiator.event"
 # The stream republishes subjects of exactly six tokens. A state whose bytes must not leave the daemon's account
 # (`signed.sealed`) has a seventh and so never matches.
+SEALED = "signed.sealed"
 REPUBLISH_SOURCE = "initiator.*.*.*.*.*"
 REPUBLISH_DESTINATION = "initiator.out.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(5)}}"
 
@@ -92,11 +93,6 @@ def guard_filter(operation: Operation, operation_id: str) -> str:
 
 def reject(client: str, operation: Operation, request_seq: int) -> str:
     return f"initiator.reject.{client}.{operation}.{request_seq}.rejected"
-
-
-def rejections(operation: Operation) -> str:
-    """Filter for all refusals of one operation."""
-    return f"initiator.reject.*.{operation}.*.rejected"
 
 
 def dead(client: str, operation: Operation, request_seq: int) -> str:

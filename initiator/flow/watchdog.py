@@ -1,7 +1,9 @@
 """Says so when work waits and nothing moves, whatever the reason: the alarm for what nobody foresaw.
 
-Work waits when a request is in the queue. Something moves when an event of that operation, or a refusal, is recorded
-by any replica. Both are read from the streams, so that a replica that sees nothing of its own is no blind spot.
+Work waits when a request is in the queue. Something moves when an event of that operation is recorded by any replica
+that brings a request nearer to its end: a claim does not, or a trickle of new requests would hide that nothing is
+signed. And something moves when another request is the oldest one. All is read from the streams, so that a replica
+that sees nothing of its own is no blind spot.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import Settings
 from initiator.core import subjects
+from initiator.core.events import State
 from initiator.core.model import Operation
 from initiator.errors import Code, InitiatorError
 from initiator.flow.clock import Clock
@@ -19,6 +22,7 @@ from initiator.metrics import Metrics
 log = get_logger()
 PART = "progress"
 LOOK_S = 10.0
+_MOVES = (State.COMPLETED, State.FAILED, State.PUBLISHED, State.PUBLISHING, State.RETRYING, subjects.SEALED)
 
 
 class Watchdog:
@@ -36,6 +40,7 @@ class Watchdog:
         self._bounds = {op: settings.mpcium.lane(op).result_timeout_s + ack_wait_s for op in Operation}
         self._look_s = min(LOOK_S, *(bound / 4 for bound in self._bounds.values()))
         self._stalled: dict[Operation, bool] = dict.fromkeys(Operation, False)
+        self._oldest: dict[Operation, tuple[int, float]] = {}  # its sequence, and since when it has been the oldest
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -67,8 +72,17 @@ class Watchdog:
         oldest = await self._js.next(subjects.REQUESTS_STREAM, subjects.request("*", operation), 1)
         if oldest is None:
             return 0.0
-        moved_at = oldest.time
-        for filter_ in (subjects.event("*", operation, "*", ">"), subjects.rejections(operation)):
-            last = await self._js.last(subjects.EVENTS_STREAM, filter_)
+        moved_at = max(oldest.time, self._oldest_since(operation, oldest.sequence))
+        for state in _MOVES:
+            if self._clock.now() - moved_at <= self._bounds[operation]:
+                break  # recent enough: what is newer changes nothing
+            last = await self._js.last(subjects.EVENTS_STREAM, subjects.event("*", operation, "*", state))
             moved_at = max(moved_at, last.time if last else 0.0)
         return self._clock.now() - moved_at
+
+    def _oldest_since(self, operation: Operation, sequence: int) -> float:
+        """Since when this request has been the oldest, as far as we saw; 0 if we saw no other one before it."""
+        known = self._oldest.get(operation)
+        if known is None or known[0] != sequence:
+            known = self._oldest[operation] = (sequence, self._clock.now() if known else 0.0)
+        return known[1]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from structlog.testing import capture_logs
 
 from initiator.app import App
 from initiator.config.schema import Settings
@@ -131,6 +132,20 @@ async def test_work_that_waits_while_nothing_moves_is_told_and_told_to_be_over(s
         signer.script.clear()
         await until(lambda: app.health.ready)
         assert counted(app, "stalled", operation="keygen") == 0
+
+
+async def test_new_requests_do_not_hide_that_nothing_gets_done(server: Bench) -> None:
+    away = RetryError(Code.KMS_UNAVAILABLE, "away", delay_s=0.1)
+    lane = {"in_flight": 2, "result_timeout_s": 1.0}
+    lanes = {"keygen": lane, "sign": lane, "reshare": {"result_timeout_s": 1.0}}
+    async with daemon(settings(server, mpcium=lanes), ScriptedSigner(*[away] * 10_000)) as app:
+        with capture_logs() as logs:
+            for number in range(24):  # claimed, or refused, and that is all
+                await server.submit("keygen", {"wallet_id": f"w{number}"} if number % 2 else {"wallet_id": "?"})
+                await asyncio.sleep(0.3)
+        assert part(app, "progress") == (False, Code.STALLED)
+        said = [line["event"] for line in logs if line["event"].startswith("watchdog.")]
+        assert said == ["watchdog.stalled"]
 
 
 async def test_no_work_is_no_standstill(server: Bench) -> None:
