@@ -16,6 +16,7 @@ from nats.errors import Error as NatsError
 from initiator.dev import accounts
 from tests.chaos import kms, nodes
 from tests.chaos.files import write_line
+from tests.chaos.profile import CLIENTS
 from tests.chaos.world import World
 
 STREAMS = ("INITIATOR_REQUESTS", "INITIATOR_EVENTS", "INITIATOR_SLOTS_SIGN", "INITIATOR_SLOTS_KEYGEN")
@@ -51,6 +52,7 @@ class Faults:
             "replica_killed": self._kill,
             "replica_frozen": self._freeze,
             "rolling_restart": self._roll,
+            "clients_changed": self._change_clients,
         }
         return {
             "replicas": replicas,
@@ -92,6 +94,16 @@ class Faults:
         for replica in self._world.replicas:
             replica.send(signal.SIGTERM)
             await asyncio.sleep(draw.uniform(0.5, 2.0))
+
+    async def _change_clients(self, draw: random.Random) -> None:
+        """Somebody comes or goes, and turns weigh otherwise, by SIGHUP."""
+        for replica in self._world.replicas:
+            weights = {name: {"weight": draw.randint(1, 5)} for name in CLIENTS}
+            guest: dict[str, dict[str, int]] = {"dave": {}} if draw.random() < 0.5 else {}
+            settings = json.loads(replica.config.read_text()) | {"clients": weights | guest}
+            replica.config.write_text(json.dumps(settings, indent=2))
+            replica.send(signal.SIGHUP)
+            await asyncio.sleep(draw.uniform(0.0, 0.5))
 
     # --- the bus
 

@@ -40,6 +40,7 @@ class Profile:
                 "sign": {"in_flight": 40, **lane},
                 "reshare": {"in_flight": 1, **lane},
             },
+            "kms": {"max_signs_per_s": 100, "burst_signs": 10, "limit_over": "all"},
             "streams": {"replicas": 3 if self.nats == 3 else 1},
         }
 

@@ -34,8 +34,9 @@ _RESTART_AFTER_S = 0.5
 class Replica:
     """One daemon under a supervisor that starts it again whenever it ends, as a cluster does."""
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
-        self._command = command
+    def __init__(self, command: Sequence[str], config: Path, log: Path) -> None:
+        self._command = [*command, "--config", str(config), "run"]
+        self.config = config
         self.log = log
         self._child: Process | None = None
         self.starts = 0
@@ -134,8 +135,7 @@ class World:
         config = self.folder / f"replica{index}.yaml"
         config.touch(mode=0o600)
         config.write_text(json.dumps(self._settings(index, proxies), indent=2))
-        command = [*self._daemon, "--config", str(config), "run"]
-        replica = Replica(command, self.folder / f"replica{index}.log")
+        replica = Replica(self._daemon, config, self.folder / f"replica{index}.log")
         self.replicas.append(replica)
         task = asyncio.create_task(replica.supervise())
         exits.callback(task.cancel)
@@ -161,6 +161,7 @@ class World:
                     "key_id": self.key.arn,
                     "endpoint_url": f"http://127.0.0.1:{self.kms_proxy.port}",
                     **static,
+                    **chosen["kms"],
                 },
             },
             "mpcium": {"nats": login(accounts.DAEMON_AT_NODES), **pinned, **chosen["mpcium"]},
