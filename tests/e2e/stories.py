@@ -72,6 +72,11 @@ class World(Bench):
         body = self.error("reshare", event["session_id"], "", "") | fields
         return body | {"result_type": "success", "pub_key": keys["eddsa_pub_key"]}
 
+    def configure(self, **sections: Any) -> None:
+        """Settings of the daemons that start from now on, section by section."""
+        path = self.folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | sections))
+
     async def ask(self, story: Story) -> None:
         """Send the story's request as often as it says, as soon as there is a stream for it."""
         for _ in range(story.repeats):

@@ -7,7 +7,6 @@ at the nodes for each attempt, and nothing is left in the queue, among the resul
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -117,6 +116,26 @@ async def test_whoever_was_frozen_at_any_boundary_and_overtaken_does_nothing_twi
     assert_endings(story, endings)
 
 
+@pytest.mark.parametrize("death", ["before record accepted", "before sign", "before publish to nodes"])
+async def test_what_the_dead_held_goes_on_within_the_ack_wait_and_a_second(universe: Universe, death: str) -> None:
+    story, ack_wait_s = STORIES[1], 3.0
+    async with universe.world(story) as world, asyncio.timeout(DEADLINE_S):
+        world.configure(worker={"ack_wait_s": ack_wait_s, "heartbeat_s": 1.0, "drain_timeout_s": 1.0})
+        first = await universe.forker.start(world.folder, "first", death)
+        await world.ask(story)
+        while not first.has_ended:
+            await asyncio.sleep(0.01)
+        died_at = time.monotonic()
+        second = await universe.forker.start(world.folder, "second", "")
+        try:
+            while "before handle request" not in second.boundaries():
+                await asyncio.sleep(0.01)
+            assert time.monotonic() - died_at <= ack_wait_s + 1.0
+            assert await judge(world, story) == story.ends
+        finally:
+            await second.stop(signal.SIGKILL)
+
+
 async def test_whoever_wakes_past_the_deadline_refuses_nothing_that_another_has_claimed(universe: Universe) -> None:
     expires_at = datetime.fromtimestamp(time.time() + 6, UTC).isoformat()
     story = replace(STORIES[1], request=SIGN | {"expires_at": expires_at})
@@ -138,8 +157,7 @@ async def test_what_was_claimed_under_other_rules_is_not_rejected(universe: Univ
         await world.ask(story)
         while not first.has_ended:
             await asyncio.sleep(0.02)
-        path = world.folder / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"clients": {"alice": {"operations": ["keygen"]}}}))
+        world.configure(clients={"alice": {"operations": ["keygen"]}})
         second = await universe.forker.start(world.folder, "second", "")
         try:
             assert await judge(world, story) == ending
