@@ -176,6 +176,7 @@ class Assembly:
             verifier=verifier,
             lanes=self._lanes,
             clock=self._clock,
+            clock_skew_s=self._settings.limits.clock_skew_s,
             metrics=self._metrics,
         )
 

@@ -23,12 +23,9 @@ from initiator.errors import Code
 # The header of a request that opens a failed operation again; its value is the `event_id` of the `failed` event.
 REOPEN = "Initiator-Reopen"
 
-# A node's answer this soon after the publication is an answer to its first delivery: the nodes redeliver after
-# 30 s at the earliest (three backoffs of 30 s), and only a first delivery proves that no session was begun.
-FIRST_DELIVERY_S = 25.0
-
-# How far the clocks of our replicas and of the nodes' NATS may differ where an answer is put after its question.
-CLOCK_SKEW_S = 2.0
+# The nodes' stream delivers again after 30 s at the earliest (three backoffs of 30 s). Only an answer to the first
+# delivery proves that no session was begun, so what comes later than that, less a margin, proves nothing.
+REDELIVERY_S, LEAST_MARGIN_S = 30.0, 5.0
 
 # How long a success may still follow a SESSION_DUPLICATE or KEY_ALREADY_EXISTS of the same id.
 PROVISIONAL_WAIT_S = {Operation.KEYGEN: 45.0, Operation.SIGN: 60.0, Operation.RESHARE: 60.0}
@@ -113,12 +110,13 @@ class Verdict(Enum):
     ORPHAN = "orphaned"  # nothing of ours was published under this id
 
 
-def judge_result(last: Event, result: NodeResult, answered_at: float) -> Verdict:
+def judge_result(last: Event, result: NodeResult, answered_at: float, clock_skew_s: float) -> Verdict:
     """What to do with a result that belongs to the operation of `last`.
 
     Args:
         last: the operation's last event.
-        answered_at: when the result was stored, Unix seconds.
+        answered_at: when the result was stored, Unix seconds by the clock of the nodes' server.
+        clock_skew_s: how far that clock and those of our replicas may differ.
 
     A success overrides every failure, and only a success may follow a final event.
     """
@@ -134,18 +132,18 @@ def judge_result(last: Event, result: NodeResult, answered_at: float) -> Verdict
         return Verdict.IGNORE  # the failure that this attempt was opened for
     if last.state is State.SIGNED:
         return Verdict.LATER
-    return _judge_error(last, result, answered_at)
+    return _judge_error(last, result, answered_at, clock_skew_s)
 
 
-def _judge_error(last: Event, result: NodeResult, answered_at: float) -> Verdict:
+def _judge_error(last: Event, result: NodeResult, answered_at: float, clock_skew_s: float) -> Verdict:
     kind = classify(result.operation, result.error_code, result.error_reason)
     if kind is ErrorClass.PROVISIONAL:
         return Verdict.IGNORE if "provisional_code" in last.body else Verdict.HOLD
     if kind is ErrorClass.RETRY_BEFORE_SESSION:
         published_at = float(last.body.get("published_at", 0.0))
-        if last.attempt > 1 and answered_at < published_at - CLOCK_SKEW_S:
+        if last.attempt > 1 and answered_at < published_at - clock_skew_s:
             return Verdict.IGNORE  # an answer to an earlier attempt
-        if answered_at - published_at < FIRST_DELIVERY_S:
+        if answered_at - published_at < REDELIVERY_S - max(LEAST_MARGIN_S, clock_skew_s):
             return Verdict.RETRY
     return Verdict.FAIL
 

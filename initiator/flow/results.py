@@ -37,7 +37,11 @@ NOT_READY_BACKOFF_S = 2.0
 
 
 class Results:
-    """Settles results of the nodes, many at once, each until it is recorded."""
+    """Settles results of the nodes, many at once, each until it is recorded.
+
+    Args:
+        clock_skew_s: how far the clocks of replicas and of the nodes' server may differ.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Results:
         verifier: ResultVerifier,
         lanes: dict[Operation, Lane],
         clock: Clock,
+        clock_skew_s: float,
         metrics: Metrics,
     ) -> None:
         self._connection = connection
@@ -56,6 +61,7 @@ class Results:
         self._verifier = verifier
         self._lanes = lanes
         self._clock = clock
+        self._clock_skew_s = clock_skew_s
         self._metrics = metrics
         self._in_hand: dict[tuple[Operation, int], Delivery] = {}
 
@@ -108,13 +114,18 @@ class Results:
             return
         for _ in range(LATER_TRIES):
             last = await self._correlate(operation, delivery, result)
-            verdict = judge_result(last.event, result, delivery.stored_at) if last else Verdict.ORPHAN
+            verdict = self._judge(last, result, delivery)
             if verdict is not Verdict.LATER:
                 await self._apply(verdict, operation, delivery, result, last)
                 return
             await self._clock.sleep(LATER_S)
         # whoever published is gone: another replica finds the message at the nodes and records it; until then we wait
         raise RetryError(Code.RECORD_BUSY, "the publication that this result answers is not recorded yet")
+
+    def _judge(self, last: Entry | None, result: NodeResult, delivery: Delivery) -> Verdict:
+        if last is None:
+            return Verdict.ORPHAN
+        return judge_result(last.event, result, delivery.stored_at, self._clock_skew_s)
 
     async def _correlate(self, operation: Operation, delivery: Delivery, result: NodeResult) -> Entry | None:
         """The record of the operation that a result answers."""

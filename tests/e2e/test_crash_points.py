@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from initiator.config.schema import LimitSettings
 from tests.e2e.stories import DEADLINE_S, NOT_REACHED, SIGN, STORIES, Story, Universe, World
 from tests.support.harness import STREAM
 
@@ -33,10 +34,16 @@ RACES = (
 # --- lives and deaths
 
 
-async def live(universe: Universe, story: Story, deaths: tuple[str, ...]) -> tuple[list[str], str]:
-    """Daemons that die one after the other, and one that goes on; its boundaries and how the request ended."""
+async def live(
+    universe: Universe, story: Story, deaths: tuple[str, ...], ahead_s: float = 0.0
+) -> tuple[list[str], str]:
+    """Daemons that die one after the other, and one that goes on; its boundaries and how the request ended.
+
+    Args:
+        ahead_s: how far the first one's clock is ahead of the servers', and the next one's behind, in turns.
+    """
     async with universe.world(story) as world:
-        daemon = await universe.forker.start(world.folder, "daemon0", deaths[0] if deaths else "")
+        daemon = await universe.forker.start(world.folder, "daemon0", deaths[0] if deaths else "", ahead_s=ahead_s)
         try:
             async with asyncio.timeout(DEADLINE_S):
                 await world.ask(story)
@@ -45,7 +52,9 @@ async def live(universe: Universe, story: Story, deaths: tuple[str, ...]) -> tup
                         await asyncio.sleep(0.02)
                     if not daemon.has_ended:
                         return daemon.boundaries(), NOT_REACHED
-                    daemon = await universe.forker.start(world.folder, f"daemon{number}", following)
+                    ahead_s = -ahead_s
+                    name = f"daemon{number}"
+                    daemon = await universe.forker.start(world.folder, name, following, ahead_s=ahead_s)
                 ended = await judge(world, story)
             assert await daemon.stop(signal.SIGTERM) == 0
             return daemon.boundaries(), ended
@@ -100,6 +109,19 @@ async def test_whoever_takes_over_may_die_at_any_boundary_too(universe: Universe
     reached = {pair: ended for pair, ended in endings.items() if ended != NOT_REACHED}
     assert len(reached) >= 8, endings
     assert_endings(story, reached)
+
+
+@pytest.mark.timeout(300)
+async def test_clocks_that_differ_by_the_margin_do_no_harm(universe: Universe) -> None:
+    """Replicas a second ahead of the servers and a second behind them take over from each other at each boundary."""
+    story = next(story for story in STORIES if story.name == "a second attempt")
+    deaths: list[tuple[str, ...]] = [(boundary,) for boundary in sorted(sides(story.steps))]
+
+    async def die(death: tuple[str, ...]) -> str:
+        ahead_s = LimitSettings().clock_skew_s / 2 * (1 if deaths.index(death) % 2 else -1)
+        return (await live(universe, story, death, ahead_s))[1]
+
+    assert_endings(story, await at_each(die, deaths))
 
 
 def sides(steps: tuple[str, ...]) -> set[str]:

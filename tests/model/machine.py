@@ -328,7 +328,7 @@ class Explorer:
         event = self._event(last)
         assert event is not None, "the nodes answered what nobody claimed"
         assert last is not None
-        verdict = self.rules.judge(event, self._result(kind), attempt * 100.0 + 1)
+        verdict = self.rules.judge(event, self._result(kind), attempt * 100.0 + 1, 2.0)
         match verdict:
             case Verdict.COMPLETE:
                 yield self._record(world, index, settler, replace(last, state=State.COMPLETED, outcome=None))

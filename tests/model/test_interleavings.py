@@ -53,9 +53,9 @@ def always_none(_event: Any) -> Outcome:
     return Outcome.NONE
 
 
-def believe_first(last: Any, result: Any, answered_at: float) -> lifecycle.Verdict:
+def believe_first(last: Any, result: Any, answered_at: float, skew_s: float) -> lifecycle.Verdict:
     """Whatever comes is recorded, as if nothing had been before."""
-    del last, answered_at
+    del last, answered_at, skew_s
     return lifecycle.Verdict.COMPLETE if result.success else lifecycle.Verdict.FAIL
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +25,7 @@ from initiator.app import App
 from initiator.bus import streams
 from initiator.bus.connection import Connection
 from initiator.config.load import load_settings
+from initiator.flow.clock import SystemClock
 from initiator.flow.handler import Handler
 from initiator.flow.results import Results
 from initiator.keyfile import LocalSigner
@@ -94,7 +96,7 @@ class Boundaries:
         return wrapped
 
 
-def run_daemon(config: str, last: str, passed: str, freeze: bool) -> int:
+def run_daemon(config: str, last: str, passed: str, freeze: bool, ahead_s: float) -> int:
     """A daemon as `initiator run` makes it, with boundaries."""
     boundaries = Boundaries(last, Path(passed), freeze)
     for way_in, name in ((Handler, "handle"), (Results, "_process")):
@@ -107,6 +109,7 @@ def run_daemon(config: str, last: str, passed: str, freeze: bool) -> int:
     streams.result_durable_form = lambda *args: form(*args) | {"ack_wait": streams.nanoseconds(RESULT_ACK_WAIT_S)}
     sign = boundaries.wrap(lambda *_: "sign", LocalSigner.sign)
     LocalSigner.sign = sign  # type: ignore[method-assign]
+    SystemClock.now = lambda self: time.time() + ahead_s  # type: ignore[method-assign]
     settings = load_settings(config, {}, {}).settings
     log.configure(settings.log)
     return asyncio.run(App(settings).run())
@@ -133,7 +136,7 @@ def _watch_over(order: dict[str, Any]) -> None:
         os.dup2(output, 2)
         code = 70
         try:
-            code = run_daemon(order["config"], order["last"], order["passed"], bool(order["freeze"]))
+            code = run_daemon(order["config"], order["last"], order["passed"], bool(order["freeze"]), order["ahead_s"])
         finally:
             sys.stderr.flush()
             os._exit(code)
@@ -195,8 +198,12 @@ class Forker:
     def __init__(self, process: Process) -> None:
         self._process = process
 
-    async def start(self, folder: Path, name: str, last: str, *, freeze: bool = False) -> Daemon:
-        """A daemon with `folder/config.json` that ends (or freezes) at a boundary (empty: at none)."""
+    async def start(self, folder: Path, name: str, last: str, *, freeze: bool = False, ahead_s: float = 0.0) -> Daemon:
+        """A daemon with `folder/config.json` that ends (or freezes) at a boundary (empty: at none).
+
+        Args:
+            ahead_s: how far its clock is ahead of the others'.
+        """
         passed = folder / f"{name}.passed"
         order = {
             "config": str(folder / "config.json"),
@@ -204,6 +211,7 @@ class Forker:
             "passed": str(passed),
             "last": last,
             "freeze": freeze,
+            "ahead_s": ahead_s,
         }
         assert self._process.stdin
         self._process.stdin.write(json.dumps(order).encode() + b"\n")

@@ -9,8 +9,8 @@ import pytest
 
 from initiator.core.events import FINAL, Event, Outcome, State
 from initiator.core.lifecycle import (
-    CLOCK_SKEW_S,
-    FIRST_DELIVERY_S,
+    LEAST_MARGIN_S,
+    REDELIVERY_S,
     Claimant,
     Step,
     Verdict,
@@ -26,6 +26,8 @@ from tests.support.events import event_of
 
 RECORDED = [state for state in State if state is not State.REJECTED]
 PUBLISHED_AT = 1_000_000.0
+SKEW_S = 2.0
+FIRST_DELIVERY_S = REDELIVERY_S - LEAST_MARGIN_S
 
 
 def recorded(state: State, operation: Operation = Operation.SIGN, **changes: Any) -> Event:
@@ -143,7 +145,7 @@ SUCCESS: dict[State, Verdict] = {
 @pytest.mark.parametrize("operation", Operation)
 @pytest.mark.parametrize("state", RECORDED)
 def test_a_success_overrides_all_but_a_success_and_what_was_never_signed(state: State, operation: Operation) -> None:
-    assert judge_result(recorded(state, operation), answer(operation), PUBLISHED_AT) is SUCCESS[state]
+    assert judge_result(recorded(state, operation), answer(operation), PUBLISHED_AT, SKEW_S) is SUCCESS[state]
 
 
 FAILURE: dict[State, Verdict] = {
@@ -161,7 +163,7 @@ FAILURE: dict[State, Verdict] = {
 @pytest.mark.parametrize("state", RECORDED)
 @pytest.mark.parametrize("code", ["ERROR_UNKNOWN", "ERROR_KEY_NOT_FOUND", "ERROR_MAX_DELIVERY_ATTEMPTS", "ERROR_NEW"])
 def test_a_failure_fails_what_is_at_the_nodes_and_nothing_else(state: State, operation: Operation, code: str) -> None:
-    assert judge_result(recorded(state, operation), answer(operation, code), PUBLISHED_AT) is FAILURE[state]
+    assert judge_result(recorded(state, operation), answer(operation, code), PUBLISHED_AT, SKEW_S) is FAILURE[state]
 
 
 @pytest.mark.parametrize("operation", Operation)
@@ -170,7 +172,7 @@ def test_a_failure_fails_what_is_at_the_nodes_and_nothing_else(state: State, ope
 def test_only_one_success_may_follow_a_final_event(operation: Operation, code: str, at: float) -> None:
     follows = {Verdict.COMPLETE, Verdict.FAIL, Verdict.RETRY, Verdict.HOLD}
     for state in FINAL:
-        verdict = judge_result(recorded(state, operation), answer(operation, code), at)
+        verdict = judge_result(recorded(state, operation), answer(operation, code), at, SKEW_S)
         assert (verdict in follows) == (state is State.FAILED and not code)
 
 
@@ -193,29 +195,35 @@ NOT_READY = ["ERROR_NOT_MAJORITY", "ERROR_CLUSTER_NOT_READY"]
         # clocks that differ: there was no earlier attempt that it could answer
         (1, -10.0, Verdict.RETRY),
         (2, 0.1, Verdict.RETRY),
-        (2, -CLOCK_SKEW_S + 0.1, Verdict.RETRY),
-        (2, -CLOCK_SKEW_S - 0.1, Verdict.IGNORE),
+        (2, -SKEW_S + 0.1, Verdict.RETRY),
+        (2, -SKEW_S - 0.1, Verdict.IGNORE),
         (2, FIRST_DELIVERY_S, Verdict.FAIL),
     ],
 )
 def test_a_further_attempt_needs_an_answer_to_the_first_delivery(
     code: str, attempt: int, after_s: float, verdict: Verdict
 ) -> None:
-    assert judge_result(published(attempt), answer(Operation.SIGN, code), PUBLISHED_AT + after_s) is verdict
+    assert judge_result(published(attempt), answer(Operation.SIGN, code), PUBLISHED_AT + after_s, SKEW_S) is verdict
+
+
+def test_clocks_that_may_differ_by_much_leave_less_time_for_a_first_answer() -> None:
+    result, at = answer(Operation.SIGN, NOT_READY[0]), PUBLISHED_AT + 11
+    found = [judge_result(published(), result, at, skew_s) for skew_s in (15.0, 20.0)]
+    assert found == [Verdict.RETRY, Verdict.FAIL]
 
 
 @pytest.mark.parametrize("code", NOT_READY)
 def test_without_the_time_of_publication_there_is_no_further_attempt(code: str) -> None:
     """Recorded late by whoever took over, `published` alone would make a redelivery's answer look like the first's."""
     last = recorded(State.PUBLISHED)
-    assert judge_result(last, answer(Operation.SIGN, code), last.time + 0.1) is Verdict.FAIL
+    assert judge_result(last, answer(Operation.SIGN, code), last.time + 0.1, SKEW_S) is Verdict.FAIL
 
 
 @pytest.mark.parametrize("code", NOT_READY)
 @pytest.mark.parametrize("state", [State.PUBLISHED, State.PUBLISHING])
 def test_a_reshare_is_never_tried_again_for_a_nodes_word(code: str, state: State) -> None:
     last = recorded(state, Operation.RESHARE, body={"published_at": PUBLISHED_AT})
-    assert judge_result(last, answer(Operation.RESHARE, code), PUBLISHED_AT + 0.1) is Verdict.FAIL
+    assert judge_result(last, answer(Operation.RESHARE, code), PUBLISHED_AT + 0.1, SKEW_S) is Verdict.FAIL
 
 
 PROVISIONAL = [
@@ -229,11 +237,12 @@ PROVISIONAL = [
 @pytest.mark.parametrize(("code", "reason"), PROVISIONAL)
 def test_a_duplicate_is_noted_once_while_a_success_can_still_come(code: str, reason: str) -> None:
     result = answer(Operation.SIGN, code, reason)
-    assert judge_result(published(), result, PUBLISHED_AT + 1) is Verdict.HOLD
-    assert judge_result(published(provisional_code=code), result, PUBLISHED_AT + 1) is Verdict.IGNORE
-    assert judge_result(published(provisional_code=code), answer(Operation.SIGN), PUBLISHED_AT + 2) is Verdict.COMPLETE
+    assert judge_result(published(), result, PUBLISHED_AT + 1, SKEW_S) is Verdict.HOLD
+    assert judge_result(published(provisional_code=code), result, PUBLISHED_AT + 1, SKEW_S) is Verdict.IGNORE
+    success = answer(Operation.SIGN)
+    assert judge_result(published(provisional_code=code), success, PUBLISHED_AT + 2, SKEW_S) is Verdict.COMPLETE
     final = answer(Operation.SIGN, "ERROR_UNKNOWN")
-    assert judge_result(published(provisional_code=code), final, PUBLISHED_AT + 2) is Verdict.FAIL
+    assert judge_result(published(provisional_code=code), final, PUBLISHED_AT + 2, SKEW_S) is Verdict.FAIL
 
 
 @pytest.mark.parametrize("state", RECORDED)
