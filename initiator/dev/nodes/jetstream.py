@@ -16,6 +16,7 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 
@@ -193,6 +194,8 @@ class Puller:
     async def _ask(self, inbox: str, batch: int) -> None:
         body = json.dumps({"batch": batch, "expires": int(_EXPIRES_S * _SECOND)}).encode()
         try:
+            if not self._nc.is_connected:  # nats-py would keep it, and all others until the server is back
+                raise ConnectionClosedError
             await self._nc.publish(self._subject, body, reply=inbox)
         except NatsError:
             await asyncio.sleep(0.5)
@@ -208,5 +211,5 @@ class Puller:
         headers = message.headers or {}
         pending = headers.get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(pending)) if pending else 0
-        if headers.get("Status") == "503":  # the stream or the durable is gone
+        if headers.get("Status") in ("503", "409"):  # the stream or the durable is gone, or too much was asked for
             await asyncio.sleep(0.5)

@@ -89,9 +89,10 @@ class Node:
 
     async def stop(self) -> None:
         """Stop serving; what is not acked is delivered to another node."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # Python 3.11's wait_for, which nats-py uses, may return a message and no cancellation
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(tuple(self._tasks), timeout=1)
         if self._nc is not None:
             with contextlib.suppress(NatsError):  # what the server sends after this is for the next node, not for us
                 await self._nc.flush(timeout=_GOODBYE_S)
