@@ -35,7 +35,7 @@ from initiator.flow.watchdog import Watchdog
 from initiator.flow.worker import Pair, Worker
 from initiator.health import Health
 from initiator.metrics import Metrics
-from initiator.record import Record
+from initiator.record import Record, Retention
 from initiator.slots import Slots
 
 
@@ -62,7 +62,8 @@ class Assembly:
         self._js = JetStream(connection, settings.nats.jetstream_domain)
         nodes_settings = settings.mpcium.nats or settings.nats
         self._nodes_js = JetStream(nodes_connection, nodes_settings.jetstream_domain)
-        self._record = Record(self._js)
+        kept = settings.streams
+        self._record = Record(self._js, Retention(kept.final_max_age_s, kept.intermediate_max_age_s))
         self._journal = Journal(self._record, self._clock, metrics, self._board)
         self._lanes = {operation: self._lane(operation) for operation in Operation}
         self._takeovers = Takeovers(self._js)

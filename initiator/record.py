@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from initiator.bus.errors import SequenceConflictError
 from initiator.bus.jetstream import TTL, JetStream, Stored, guard
 from initiator.core import codec, events, subjects
-from initiator.core.events import Event
+from initiator.core.events import Event, State
 from initiator.core.model import Operation
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 
@@ -48,6 +48,26 @@ class Entry:
         return Stored(self.event.subject, self.sequence, self.data, headers, self.stored_at)
 
 
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long events are kept; the stream's own age is the longer of the two.
+
+    Attributes:
+        final_s: seconds that a final event is kept; None: for ever. A wallet's keys are kept for ever in any case.
+        intermediate_s: seconds that every other event is kept.
+    """
+
+    final_s: float | None = None
+    intermediate_s: float = 0.0
+
+    def ttl(self, event: Event) -> str | None:
+        """The event's own time to live, where the stream's age is not its own."""
+        if event.final:
+            is_wallet = event.operation is Operation.KEYGEN and event.state is State.COMPLETED
+            return "never" if self.final_s is None or is_wallet else None
+        return None if self.final_s is None else f"{max(1, round(self.intermediate_s))}s"
+
+
 class MovedError(InitiatorError):
     """Another write came first; `last` is what the record says now (None: nothing)."""
 
@@ -59,8 +79,9 @@ class MovedError(InitiatorError):
 class Record:
     """Reads and writes of events; see the module for what is guaranteed."""
 
-    def __init__(self, js: JetStream) -> None:
+    def __init__(self, js: JetStream, retention: Retention = Retention()) -> None:
         self._js = js
+        self._retention = retention
 
     async def append(self, event: Event, after: Entry | None) -> Entry:
         """Record `event` if `after` is still the last event of its id (None: if there is none).
@@ -74,8 +95,8 @@ class Record:
         headers = {CONTENT_TYPE: event.content_type.value} | guard(
             subjects.guard_filter(event.operation, event.operation_id), expected
         )
-        if event.final:
-            headers[TTL] = "never"  # survives max_age: the double-sign protection
+        if ttl := self._retention.ttl(event):
+            headers[TTL] = ttl  # `never` survives the stream's age: the double-sign protection
         for _ in range(_TRIES):
             try:
                 ack = await self._js.publish(event.subject, data, headers)

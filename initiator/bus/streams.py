@@ -75,7 +75,10 @@ def requests_form(settings: Settings, kept_subjects: Iterable[str] = ()) -> Form
 
 
 def events_form(settings: Settings) -> Form:
-    """The record: refuses to forget (no deletes, no purges, finals never expire) and republishes what it stored."""
+    """The record: refuses to forget (no deletes, no purges, finals as long as configured); republishes what it stored.
+
+    What expires sooner or later than the stream's age says so itself: see `record.Retention`.
+    """
     streams = settings.streams
     return _own(
         subjects.EVENTS_STREAM,
@@ -83,7 +86,7 @@ def events_form(settings: Settings) -> Form:
         streams.replicas,
         description="the record of all operations; the last event of an id is its state",
         max_bytes=streams.max_events_bytes,
-        max_age=nanoseconds(streams.intermediate_max_age_s),
+        max_age=nanoseconds(streams.final_max_age_s or streams.intermediate_max_age_s),
         allow_msg_ttl=True,
         allow_direct=True,
         deny_delete=True,

@@ -279,7 +279,13 @@ class StreamSettings(Section):
     )
     dead_max_age_s: Seconds = Field(2_592_000.0, description="age of the dead letters")
     intermediate_max_age_s: Seconds = Field(
-        7_776_000.0, description="age of events that are not final; final ones never expire"
+        7_776_000.0, description="age of events that are not final, and of refusals"
+    )
+    final_max_age_s: float | None = Field(
+        None,
+        ge=1,
+        le=315_360_000,
+        description="age of final events but wallets' keys; null: never. If set, requests must carry expires_at",
     )
 
 
@@ -350,6 +356,20 @@ class Settings(Section):
     query: QuerySettings = Field(default_factory=QuerySettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+    @model_validator(mode="after")
+    def _memory(self) -> Self:
+        final_s, limits = self.streams.final_max_age_s, self.limits
+        if final_s is None:
+            return self
+        if final_s <= limits.max_expiry_s + limits.clock_skew_s:
+            raise ValueError(
+                "streams.final_max_age_s: expected more than limits.max_expiry_s and limits.clock_skew_s together: "
+                "a request must expire before the final event that its replay is held against"
+            )
+        if final_s < self.streams.intermediate_max_age_s:
+            raise ValueError("streams.final_max_age_s: expected at least streams.intermediate_max_age_s")
+        return self
 
     @model_validator(mode="after")
     def _production(self) -> Self:

@@ -63,6 +63,7 @@ class Rules:
         tx_id_form: what a tx_id may look like; one form for a whole cluster.
         max_expiry_s: latest expires_at, from now.
         max_labels: labels on one request.
+        must_expire: the record forgets final events, so that only its expiry bounds a request's replay.
 
     Raises:
         ValueError: no such form.
@@ -72,6 +73,7 @@ class Rules:
     tx_id_form: TxIdForm
     max_expiry_s: float
     max_labels: int
+    must_expire: bool = False
 
     def __post_init__(self) -> None:
         if self.tx_id_form not in get_args(TxIdForm):  # fail closed: an unknown form would check nothing
@@ -319,6 +321,11 @@ def parse_request(
             values[name] = check(name, fields[name], context)
         elif name not in _OPTIONAL:
             raise RejectError(Code.MISSING_FIELD, "this field is required", field=name)
+    if rules.must_expire and values.get("expires_at") is None:
+        reason = (
+            "this field is required: the record forgets final events after a while, and a replay must not outlive them"
+        )
+        raise RejectError(Code.MISSING_FIELD, reason, field="expires_at")
     return _MODEL[operation](**values)
 
 

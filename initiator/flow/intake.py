@@ -26,6 +26,7 @@ class Intake:
             tx_id_form=settings.mpcium.tx_id_form,
             max_expiry_s=limits.max_expiry_s,
             max_labels=limits.max_labels,
+            must_expire=settings.streams.final_max_age_s is not None,
         )
 
     def read(self, client: str, operation: Operation, encoding: ContentType, data: bytes, now: float) -> Request:

@@ -124,6 +124,15 @@ BAD_FILES = [
         "signer.kms (FILE): regions.0.key_id: expected a key in a, got an ARN of b",
     ),
     ("signer: {kms: {breaker_pause_s: 20}}", "signer.kms (FILE): breaker_pause_max_s must be at least breaker_pause_s"),
+    (
+        "streams: {final_max_age_s: 86401}",
+        "settings: streams.final_max_age_s: expected more than limits.max_expiry_s and limits.clock_skew_s together: "
+        "a request must expire before the final event that its replay is held against",
+    ),
+    (
+        "streams: {final_max_age_s: 90000}",
+        "settings: streams.final_max_age_s: expected at least streams.intermediate_max_age_s",
+    ),
     ("environment: production", "settings: mpcium.event_initiator_pubkey: production needs the pin, the key that the nodes trust"),
     (
         UNDER_PRODUCTION + "signer: {type: local}",

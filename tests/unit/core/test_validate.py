@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from typing import Any
 
 import pytest
@@ -334,3 +335,17 @@ def test_the_first_thing_that_is_wrong_is_said() -> None:
     del worst["unknown"]
     assert refusals("sign", worst).pop()[:2] == (Code.MISSING_FIELD, "key_type")
     assert refusals("sign", SIGN | worst).pop()[:2] == (Code.INVALID_FIELD, "tx_id")
+
+
+@pytest.mark.parametrize("operation", list(Operation))
+@pytest.mark.parametrize("more", [{}, {"expires_at": None}])
+def test_where_the_record_forgets_a_request_must_expire(operation: Operation, more: dict[str, Any]) -> None:
+    forgetful = dataclasses.replace(RULES, must_expire=True)
+    fields = GOOD[operation]
+    validate.parse_request(operation, fields | more, ContentType.MSGPACK, RULES, NOW)
+    with pytest.raises(RejectError) as refused:
+        validate.parse_request(operation, fields | more, ContentType.MSGPACK, forgetful, NOW)
+    assert (refused.value.code, refused.value.field) == (Code.MISSING_FIELD, "expires_at")
+    validate.parse_request(
+        operation, fields | {"expires_at": "2026-01-01T01:00:00Z"}, ContentType.MSGPACK, forgetful, NOW
+    )
