@@ -11,6 +11,7 @@ from initiator.bus.connection import Connection, Message
 from initiator.bus.jetstream import JetStream
 from initiator.bus.nodes import NodeGateway
 from initiator.config.schema import Settings
+from initiator.config.wallets import load_wallets
 from initiator.core import subjects
 from initiator.core.model import Operation
 from initiator.core.signer import Signer
@@ -42,6 +43,9 @@ from initiator.slots import Slots
 class Assembly:
     """One daemon's parts.
 
+    Raises:
+        HaltError: the file of wallets cannot be read.
+
     Args:
         connection: to our own account.
         nodes_connection: to the nodes' account; may be the same one.
@@ -57,6 +61,7 @@ class Assembly:
         self._metrics = metrics
         self._clock = SystemClock()
         self._clients = Clients(settings.clients)
+        self._made_before = load_wallets(settings.mpcium.wallets_file)
         self._worker: Worker | None = None
         self._board = Board()
         self._js = JetStream(connection, settings.nats.jetstream_domain)
@@ -169,7 +174,8 @@ class Assembly:
 
     def _results(self) -> Results:
         chain_code = self._settings.mpcium.chain_code
-        verifier = ResultVerifier(WalletBook(self._record), bytes.fromhex(chain_code) if chain_code else None)
+        book = WalletBook(self._record, self._made_before)
+        verifier = ResultVerifier(book, bytes.fromhex(chain_code) if chain_code else None)
         return Results(
             connection=self._nodes_connection,
             record=self._record,

@@ -66,8 +66,16 @@ async def _check_all(settings: Settings) -> list[Finding]:
     findings = [await _try("signer", lambda: _signer(settings))]
     if settings.signer.type == "kms" and len(settings.signer.kms.targets) > 1 and findings[0].ok:
         findings += await _regions(settings)
+    if settings.mpcium.wallets_file:
+        findings.append(await _try("wallets made before", lambda: _wallets(settings)))
     findings += await _nats(settings)
     return findings
+
+
+async def _wallets(settings: Settings) -> str:
+    from initiator.config.wallets import load_wallets
+
+    return f"{len(load_wallets(settings.mpcium.wallets_file))} with their keys"
 
 
 async def _signer(settings: Settings) -> str:

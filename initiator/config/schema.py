@@ -234,6 +234,9 @@ class MpciumSettings(Section):
         pattern=r"^[0-9a-fA-F]{64}$",
         description="the cluster's chain_code (64 hex digits): verifies results under derivation paths",
     )
+    wallets_file: str | None = Field(
+        None, description="keygen results of wallets made before, one JSON object a line: verifies their signatures"
+    )
     tx_id_form: Literal["uuid_or_no_hyphen", "uuid", "no_hyphen"] = Field(
         "uuid_or_no_hyphen", description="form of tx_ids, so that the nodes' session keys stay unique"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 from initiator.core import message
@@ -23,28 +24,30 @@ _REMEMBERED = 10_000
 
 
 class WalletBook:
-    """Public keys of wallets, as their keygen's `completed` event recorded them; remembered once found."""
+    """Public keys of wallets, as their keygen's `completed` event recorded them; remembered once found.
 
-    def __init__(self, record: Record) -> None:
+    Args:
+        made_before: keys of wallets whose keygen never went through this record; what is on record counts before them.
+    """
+
+    def __init__(self, record: Record, made_before: Mapping[str, WalletKeys]) -> None:
         self._record = record
+        self._made_before = made_before
         self._known: OrderedDict[str, WalletKeys] = OrderedDict()
 
     async def keys(self, wallet_id: str) -> WalletKeys | None:
-        """The wallet's keys; None if its keygen never went through this record."""
+        """The wallet's keys; None if nobody has told us."""
         known = self._known.get(wallet_id)
         if known is not None:
             self._known.move_to_end(wallet_id)
             return known
         entry = await self._record.completed_keygen(wallet_id)
         if entry is None:
-            return None
-        self.learn(wallet_id, _keys_of(entry.event))
-        return self._known[wallet_id]
-
-    def learn(self, wallet_id: str, keys: WalletKeys) -> None:
-        self._known[wallet_id] = keys
+            return self._made_before.get(wallet_id)
+        found = self._known[wallet_id] = _keys_of(entry.event)
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
+        return found
 
 
 def _keys_of(event: Event) -> WalletKeys:
@@ -74,7 +77,7 @@ class ResultVerifier:
         if mismatch:
             return Verification(Status.INVALID, mismatch)
         if isinstance(request, KeygenRequest):
-            return self._keygen(request, result)
+            return _keygen(result)
         keys = await self._book.keys(request.wallet_id)
         if isinstance(request, SignRequest):
             return verify_signature(
@@ -87,13 +90,14 @@ class ResultVerifier:
             )
         return verify_reshare(result, keys)
 
-    def _keygen(self, request: KeygenRequest, result: NodeResult) -> Verification:
-        try:
-            keys = check_keygen(result)
-        except RejectError as error:
-            return Verification(Status.INVALID, f"{error.field}: {error.reason}")
-        self._book.learn(request.wallet_id, keys)
-        return Verification(Status.VERIFIED)
+
+def _keygen(result: NodeResult) -> Verification:
+    """Keys are believed once they are recorded, not before: of two different successes one is."""
+    try:
+        check_keygen(result)
+    except RejectError as error:
+        return Verification(Status.INVALID, f"{error.field}: {error.reason}")
+    return Verification(Status.VERIFIED)
 
 
 def _mismatch(request: Request, result: NodeResult) -> str:

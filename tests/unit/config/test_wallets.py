@@ -1,0 +1,71 @@
+"""The file of wallets that were made before: mpcium's own keygen results, and lines that are none."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from initiator.config.wallets import load_wallets
+from initiator.dev.nodes import results
+from initiator.dev.nodes.vault import Vault
+from initiator.errors import Code, HaltError
+
+
+def made(wallet_id: str) -> dict[str, Any]:
+    """A keygen result as the nodes publish it."""
+    vault = Vault(bytes(32))
+    vault.create("session", wallet_id, ("node0", "node1", "node2"), 1)
+    keys = {"ecdsa": vault.public_key(wallet_id, "secp256k1"), "eddsa": vault.public_key(wallet_id, "ed25519")}
+    encoded = {f"{name}_pub_key": base64.b64encode(key).decode() for name, key in keys.items()}
+    return results.body("keygen", result_type="success", wallet_id=wallet_id, **encoded)
+
+
+def file_of(folder: Path, *lines: dict[str, Any] | str) -> str:
+    path = folder / "wallets.jsonl"
+    path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    return str(path)
+
+
+def test_no_file_no_wallets() -> None:
+    assert load_wallets(None) == {}
+
+
+def test_keygen_results_are_read_and_empty_lines_and_repetitions_are_harmless(tmp_path: Path) -> None:
+    first, second = made("w1"), made("w2")
+    found = load_wallets(file_of(tmp_path, first, "", second, first))
+    assert list(found) == ["w1", "w2"]
+    assert found["w1"].ecdsa == base64.b64decode(first["ecdsa_pub_key"])
+    assert found["w2"].eddsa == base64.b64decode(second["eddsa_pub_key"])
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("no json", "line 2: "),
+        ("[]", "line 2: "),
+        ({"result_type": "error", "error_code": "x", "error_reason": "y"}, "line 2: result: expected the public keys"),
+        ({"ecdsa_pub_key": base64.b64encode(bytes(64)).decode()}, "line 2: ecdsa_pub_key: "),
+        ({"eddsa_pub_key": "AAAA"}, "line 2: eddsa_pub_key: "),
+        ({"wallet_id": ""}, "line 2: wallet_id: "),
+    ],
+)
+def test_a_line_that_is_none_is_named(tmp_path: Path, line: dict[str, Any] | str, reason: str) -> None:
+    bad = line if isinstance(line, str) else made("w2") | line
+    with pytest.raises(HaltError) as refused:
+        load_wallets(file_of(tmp_path, made("w1"), bad))
+    assert (refused.value.code, refused.value.field) == (Code.CONFIG_INVALID, "mpcium.wallets_file")
+    assert refused.value.reason.startswith(reason)
+
+
+def test_one_wallet_with_two_keys_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HaltError, match="line 2: other keys than before for wallet w1"):
+        load_wallets(file_of(tmp_path, made("w1"), made("w1")))
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(HaltError, match="/nowhere: No such file"):
+        load_wallets("/nowhere")
