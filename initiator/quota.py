@@ -180,7 +180,7 @@ class SharedLimiter:
     async def _look(self) -> None:
         stored = await self._js.last(subjects.LIMITS_STREAM, subjects.LIMIT)
         self._sequence = stored.sequence if stored else 0
-        self._until = _until(stored.data) if stored else 0.0
+        self._until = read_until(stored.data) if stored else 0.0
 
     def _refuse_all(self, error: InitiatorError) -> None:
         waiting, self._waiting = self._waiting, deque()
@@ -189,9 +189,9 @@ class SharedLimiter:
                 waiter.served.set_exception(error)
 
 
-def _until(data: bytes) -> float:
-    """The time in a message; 0 where somebody else wrote there."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+def read_until(data: bytes) -> float:
+    """The time in the message; 0 where somebody else wrote there."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
         until = float(json.loads(data)["until"])
         return until if math.isfinite(until) else 0.0
     return 0.0

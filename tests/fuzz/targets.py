@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
 import random
 import tempfile
 from collections.abc import Callable
@@ -16,14 +17,15 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from initiator import keyfile
 from initiator.bus.jetstream import parse_headers
 from initiator.bus.pull import parse_delivery
 from initiator.config.load import load_settings
 from initiator.config.schema import LocalKeySettings
+from initiator.config.wallets import load_wallets
 from initiator.core import codec, deadletter, events, message, spki, subjects, validate
 from initiator.core.events import State
 from initiator.core.model import ContentType, Operation
@@ -31,6 +33,7 @@ from initiator.core.result import parse_result
 from initiator.core.signature import Verifier
 from initiator.errors import HaltError, RejectError, RetryError
 from initiator.kms.region import Region, public_key_of
+from initiator.quota import read_until
 from initiator.verify import verify_event
 from tests.fuzz.mutate import as_json, as_msgpack, change_bytes, change_value
 from tests.support.events import event_of
@@ -282,6 +285,15 @@ _SETTINGS = {
 }
 
 
+def _new_wallet() -> dict[str, str]:
+    """Keys that are points of their curves."""
+    ecdsa = ec.generate_private_key(ec.SECP256K1()).public_key()
+    point = ecdsa.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+    eddsa = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    keys = {"ecdsa_pub_key": point, "eddsa_pub_key": eddsa}
+    return {name: base64.b64encode(key).decode() for name, key in keys.items()}
+
+
 def _key_targets() -> list[Target]:
     return [
         Target("kms.answer", _kms_answer, (HaltError,), structures=(_KMS,), share=3),
@@ -292,6 +304,8 @@ def _key_targets() -> list[Target]:
         Target(
             "config.environment", _environment, (HaltError,), seeds=(b"WORKER__ACK_WAIT_S=60", b"CLIENTS={}"), share=1
         ),
+        Target("config.wallets", _wallets, (HaltError,), structures=(_COMMON | _new_wallet(),), share=1),
+        Target("limit.message", _limit, (), structures=({"until": 1_767_225_600.5},), share=1),
         Target("config.set", _override, (HaltError,), seeds=(b"log.level=debug", b"nats.servers=[a]"), share=1),
     ]
 
@@ -301,6 +315,14 @@ def _key_targets() -> list[Target]:
 
 def _message(data: bytes) -> Any:
     return cast("Any", SimpleNamespace(reply=data.decode("utf-8", "replace"), headers={}, data=b"", subject="s"))
+
+
+def _limit(data: bytes) -> None:
+    assert math.isfinite(read_until(data))
+
+
+def _wallets(data: bytes) -> None:
+    load_wallets(FILES.holding(data))
 
 
 def _delivery(data: bytes) -> None:

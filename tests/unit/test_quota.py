@@ -151,7 +151,18 @@ async def test_a_clock_that_runs_ahead_is_told_and_not_believed() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{}", b"[]", b'{"until": "x"}', b'{"until": NaN}', b'{"until": 1e999}', b"\xff"]
+    "text",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"until": "x"}',
+        b'{"until": NaN}',
+        b'{"until": 1e999}',
+        b'{"until": 1' + b"0" * 400 + b"}",
+        b"[" * 100_000,
+        b"\xff",
+    ],
 )
 async def test_what_somebody_else_wrote_there_is_overwritten(text: bytes) -> None:
     message = Message(0)
