@@ -1,5 +1,6 @@
 # make demo: the main job on this machine.   make test: all tests.   make lint: style, types, import rules.
 # make chaos DURATION=120 SEED=1 REPLICAS=2 NATS=1: faults of all kinds, and a judge that counts what they broke.
+# make outage PART=kms SECONDS=3600: a back end (kms or nats) is gone for that long.
 # make fuzz DURATION=60 SEED=1: odd inputs for every decoder.
 # Needs Python 3.11 to 3.14 with its venv module. Everything else goes into .venv, in the locked versions.
 
@@ -8,15 +9,17 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 DURATION ?= 120
 SEED ?= 1
+PART ?= kms
+SECONDS ?= 600
 REPLICAS ?= 2
 NATS ?= 1
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: demo test test-full chaos fuzz lint format lock config-example clean help
+.PHONY: demo test test-full chaos outage fuzz lint format lock config-example clean help
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 demo: $(READY)
 	$(BIN)/initiator dev --once
@@ -29,6 +32,9 @@ test-full: $(READY)
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --duration $(DURATION) --seed $(SEED) --replicas $(REPLICAS) --nats $(NATS)
+
+outage: $(READY)
+	$(BIN)/python -m tests.chaos.outage --part $(PART) --seconds $(SECONDS)
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --duration $(DURATION) --seed $(SEED)
