@@ -282,7 +282,7 @@ class StreamSettings(Section):
     )
     dead_max_age_s: Seconds = Field(2_592_000.0, description="age of the dead letters")
     intermediate_max_age_s: Seconds = Field(
-        7_776_000.0, description="age of events that are not final, and of refusals"
+        7_776_000.0, description="age of events that are not final (refusals go with the finals, where those go)"
     )
     final_max_age_s: float | None = Field(
         None,

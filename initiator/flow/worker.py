@@ -70,6 +70,7 @@ class Worker:
         self._request_pulls: dict[Pair, Pull] = {}
         self._pulling: dict[Pair, asyncio.Task[None]] = {}
         self._pairs = pairs
+        self._stopping = False
         self._result_pulls = {operation: self._result_pull(operation) for operation in Operation}
 
     # --- pulls
@@ -165,6 +166,7 @@ class Worker:
         heartbeat = asyncio.create_task(self._heartbeat())
         try:
             await stop.wait()
+            self._stopping = True
             await _end(self._pulling.values())
             await self._drain()
         finally:
@@ -174,6 +176,8 @@ class Worker:
 
     async def serve(self, pairs: Collection[Pair]) -> None:
         """Pull for these pairs of client and operation from now on, and for no others; what is held goes on."""
+        if self._stopping:
+            return
         worker = self._settings.worker
         self._share = max(worker.prefetch_per_client, worker.max_held // max(2, len(pairs)))
         leaving = [self._pulling.pop(pair) for pair in tuple(self._pulling) if pair not in pairs]
