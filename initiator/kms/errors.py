@@ -50,6 +50,13 @@ _CHAIN_HINT = "AWS's default chain: environment, profile, web identity, Pod Iden
 EXPIRED_TOKEN_HINT = "the temporary credentials expired and could not be renewed"  # noqa: S105 - a sentence
 
 
+class TooLateError(RetryError):
+    """The deadline came before the answer: that says nothing about KMS."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(Code.KMS_UNAVAILABLE, reason)
+
+
 class Kind(Enum):
     """What a failed call says about the Region that was asked."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
@@ -52,6 +53,7 @@ class Region:
 
     Args:
         threads: calls at once.
+        patience_s: how long a call may take: the library's timeouts bound each step of it, not a trickle of bytes.
         hang_opens: one timeout opens the breaker, since there are other Regions to go to.
     """
 
@@ -63,6 +65,7 @@ class Region:
         metrics: Metrics,
         *,
         threads: int,
+        patience_s: float,
         always_digest: bool,
         hang_opens: bool,
     ) -> None:
@@ -73,6 +76,8 @@ class Region:
         self._client = client
         self._metrics = metrics
         self._always_digest, self._hang_opens = always_digest, hang_opens
+        self._patience_s = patience_s
+        self._given_up: set[int] = set()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"kms-{self.name}")
         self._places = asyncio.Semaphore(threads)
         self._described: dict[str, Any] = {}
@@ -187,19 +192,36 @@ class Region:
         future = asyncio.get_running_loop().run_in_executor(self._pool, self._sign_once, message)
         future.add_done_callback(partial(self._settle, ticket))
         self._tell()
-        await asyncio.wait({future}, timeout=_left(deadline))
-        if not future.done():
-            raise RetryError(Code.KMS_UNAVAILABLE, "kms:Sign: no answer before the deadline")
-        return future.result()
+        left_s = _left(deadline)
+        await asyncio.wait({future}, timeout=min(self._patience_s, math.inf if left_s is None else left_s))
+        if future.done():
+            return future.result()
+        if left_s is None or left_s > self._patience_s:
+            raise self._give_up(ticket)
+        raise errors.TooLateError("kms:Sign: no answer before the deadline")
+
+    def _give_up(self, ticket: int) -> InitiatorError:
+        """A call that goes on for longer than its timeouts allow; it keeps its thread until it ends."""
+        self._given_up.add(ticket)
+        self._down = RetryError(
+            Code.KMS_UNAVAILABLE, f"kms:Sign: no answer within {self._patience_s:g} s", delay_s=0.25
+        )
+        self.breaker.failed(ticket, at_once=self._hang_opens)
+        self._tell()
+        return self._down
 
     async def _enter(self, deadline: float | None) -> int:
         """A thread and a ticket."""
         if self.breaker.admits and self.signs:
+            left_s = _left(deadline)
             try:
-                async with asyncio.timeout(_left(deadline)):
+                async with asyncio.timeout(min(self._patience_s, math.inf if left_s is None else left_s)):
                     await self._places.acquire()
             except TimeoutError:
-                raise RetryError(Code.KMS_UNAVAILABLE, "kms:Sign: no thread was free before the deadline") from None
+                if left_s is not None and left_s <= self._patience_s:
+                    raise errors.TooLateError("kms:Sign: no thread was free before the deadline") from None
+                reason = f"kms:Sign: no thread was free within {self._patience_s:g} s"
+                raise RetryError(Code.KMS_UNAVAILABLE, reason, delay_s=0.25) from None
             ticket = self.breaker.admit()  # meanwhile it may have opened
             if ticket is not None:
                 return ticket
@@ -217,6 +239,10 @@ class Region:
     def _settle(self, ticket: int, future: asyncio.Future[Signed]) -> None:
         """What this call's end says."""
         self._places.release()
+        if ticket in self._given_up:
+            self._given_up.discard(ticket)
+            future.cancelled() or future.exception()  # what came of it in the end is nobody's any more
+            return
         error = None if future.cancelled() else future.exception()
         kind = errors.kind_of(error) if error else None
         if future.cancelled() or kind in (Kind.CREDENTIALS, Kind.SETTING):

@@ -7,13 +7,14 @@ Invariants:
 - Regions are asked in their order, each once an attempt: the first that can sign does. One that is down, throttled or
   refuses is passed over; a false signature is not: it is told, and nothing is signed in this attempt;
 - where all are left alone by their breakers, nobody is asked;
-- a place under the limit is taken once an attempt, so it bounds what each Region gets.
+- a place under the limit is taken for each call to a Region, so it bounds what each Region gets.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,9 @@ class KmsSigner:
                 return SignerHealth(ok=False, code=region.trouble.code, reason=out)
         if self._failure:
             return SignerHealth(ok=False, code=self._failure.code, reason=self._failure.reason)
+        troubles = [region.trouble for region in self._regions]
+        if troubles[0] and all(troubles):
+            return SignerHealth(ok=False, code=troubles[0].code, reason=out)
         return SignerHealth(ok=True, note=out)
 
     async def close(self) -> None:
@@ -128,6 +132,8 @@ class KmsSigner:
                 await self._limiter.acquire(deadline)
             try:
                 signed = await self._attempt(call)
+            except errors.TooLateError:
+                raise
             except RetryError as error:
                 self._failure = error
                 wait_s = self._wait_s()
@@ -151,11 +157,20 @@ class KmsSigner:
     async def _attempt(self, call: _Call) -> Signed:
         """Each Region once, in order, until one has signed."""
         failures: list[tuple[str, InitiatorError]] = []
+        asked = False
         for region in self._regions:
             if failures and _past(call.deadline):
                 break
+            admits = region.signs and region.breaker.admits
             try:
+                if asked and admits:  # what waited for a Region that hung must not go to the next all at once
+                    await self._limiter.acquire(call.deadline)
+                asked = asked or admits
                 return await self._ask(region, call)
+            except errors.TooLateError as error:
+                if not failures:
+                    raise
+                failures.append((region.name, error))
             except InitiatorError as error:
                 # equivocation: who answers falsely for KMS is not rewarded by being gone round unseen
                 if errors.kind_of(error) in (Kind.FALSE, Kind.SETTING) and region.signs:
@@ -204,6 +219,8 @@ class KmsSigner:
                 moved = await region.key_moved()
             except InitiatorError:
                 continue  # signing itself says what is wrong
+            if isinstance(self._failure, RetryError):
+                self._failure = None  # it answers again, although nobody has asked for a signature since
             # an alias that is moved does not move us (calls name the key itself), but the next start would be refused
             if moved and not warned:
                 log.error(
@@ -222,14 +239,16 @@ async def _build(settings: KmsSettings, credentials: SnapshotCredentials, metric
         Region(
             target,
             client,
+            # a lone Region is asked again and again: there is nowhere else to go
             Breaker(
-                failures=settings.breaker_failures,
+                failures=settings.breaker_failures if len(built) > 1 else sys.maxsize,
                 pause_s=settings.breaker_pause_s,
                 pause_max_s=settings.breaker_pause_max_s,
                 now=now,
             ),
             metrics,
             threads=settings.threads,
+            patience_s=settings.connect_timeout_s + settings.read_timeout_s + 1.0,
             always_digest=settings.always_digest,
             hang_opens=len(built) > 1,
         )

@@ -87,7 +87,14 @@ class Change:
     fields: dict[str, Any]
 
 
-Fault = Error | Reset | Slow | Body | Change
+@dataclass(frozen=True)
+class Drip:
+    """An answer that comes drop by drop, each in time, and never ends within `seconds`."""
+
+    seconds: float
+
+
+Fault = Drip | Error | Reset | Slow | Body | Change
 _STATES = {"Disabled": "DisabledException", "PendingDeletion": "KMSInvalidStateException"}
 
 
@@ -152,6 +159,21 @@ class KmsStub:
         return {"KeyId": key.arn, "Signature": signature, "SigningAlgorithm": "ECDSA_SHA_256"}
 
 
+def _break_off(handler: BaseHTTPRequestHandler, fault: Drip | Reset) -> None:
+    """No whole answer."""
+    handler.close_connection = True
+    if isinstance(fault, Reset):
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.connection.close()
+        return
+    until = time.monotonic() + fault.seconds
+    with contextlib.suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drops: ")
+        while time.monotonic() < until:
+            handler.wfile.write(b".")
+            time.sleep(0.1)
+
+
 def _handler(stub: KmsStub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -163,11 +185,8 @@ def _handler(stub: KmsStub) -> type[BaseHTTPRequestHandler]:
             stub.calls.append((operation, asked))
             stub.access_keys.append(self.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
             fault = stub.next_fault(operation)
-            if isinstance(fault, Reset):
-                linger = struct.pack("ii", 1, 0)
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                self.close_connection = True
-                self.connection.close()
+            if isinstance(fault, (Drip, Reset)):
+                _break_off(self, fault)
                 return
             if isinstance(fault, Slow):
                 time.sleep(fault.seconds)

@@ -10,7 +10,7 @@ from initiator.core.signature import Verifier
 from initiator.errors import Code, RetryError
 from initiator.kms import KmsSigner
 from tests.support.kms_pair import DOWN, FIRST, QUICK, SECOND, Moves, Pair
-from tests.support.kms_stub import Change, Error, Fault, Reset, Slow
+from tests.support.kms_stub import Change, Drip, Error, Fault, Reset, Slow
 
 
 def in_s(seconds: float) -> float:
@@ -195,7 +195,7 @@ async def test_an_attempt_ends_with_its_deadline_and_what_hangs_is_noted_all_the
         assert in_s(0) - started < 0.45
         assert error.value.code is Code.KMS_UNAVAILABLE
         await asyncio.sleep(0.4)
-        assert FIRST in signer.health().reason
+        assert (signer.health().ok, FIRST in signer.health().note) == (True, True)
         assert pair.moves(FIRST)[("open", "KMS_UNAVAILABLE")] == 1
         assert (await signer.sign(b"m", deadline=in_s(5))).key_id == pair.keys[1].arn
 
@@ -212,6 +212,44 @@ async def test_a_caller_that_is_cancelled_leaves_no_probe_behind(pair: Pair) -> 
         probe.cancel()
         pair.first.standing = None
         await until_first_signs(signer, pair)
+
+
+async def test_a_region_that_answers_drop_by_drop_is_passed_over(pair: Pair) -> None:
+    """No timeout of the library's ends such a call: each drop comes in time."""
+    async with pair.signer() as signer:
+        pair.first.standing = Drip(8.0)
+        signed = await asyncio.gather(*(signer.sign(b"m", deadline=in_s(10)) for _ in range(6)))
+        assert {one.key_id for one in signed} == {pair.keys[1].arn}
+        assert pair.moves(FIRST)[("open", "KMS_UNAVAILABLE")] >= 1
+        assert (signer.health().ok, FIRST in signer.health().note) == (True, True)
+
+
+async def test_what_waited_for_a_region_that_hangs_goes_to_the_next_no_faster_than_the_limit(pair: Pair) -> None:
+    async with pair.signer(max_signs_per_s=20.0, burst_signs=1, threads=64) as signer:
+        pair.first.standing = Slow(3.0)
+        began = in_s(0)
+        await asyncio.gather(*(signer.sign(b"m", deadline=in_s(20)) for _ in range(15)))
+        # the first ones time out after half a second; from then on the second signs at the limit's pace
+        assert in_s(0) - began >= 0.5 + 14 / 20 - 0.1
+
+
+async def test_a_deadline_that_passes_says_nothing_of_kms(pair: Pair) -> None:
+    for regions in (pair.settings().regions, pair.settings().regions[:1]):
+        async with pair.signer(regions=regions) as signer:
+            await signer.sign(b"m", deadline=in_s(5))
+            pair.first.standing = Slow(0.2)
+            with pytest.raises(RetryError):
+                await signer.sign(b"m", deadline=in_s(0.05))
+            assert signer.health().ok
+            pair.first.standing = None
+
+
+async def test_a_lone_region_that_stumbles_is_asked_again_at_once(pair: Pair) -> None:
+    async with pair.signer(regions=pair.settings().regions[:1]) as signer:
+        pair.first.script.extend([Reset()] * 12)
+        began = in_s(0)
+        await asyncio.gather(*(signer.sign(b"m", deadline=in_s(10)) for _ in range(12)))
+        assert in_s(0) - began < 1.0
 
 
 # --- the limit, the check
@@ -243,7 +281,7 @@ async def test_a_limiter_of_another_kind_can_be_put_in_its_place(pair: Pair) -> 
         pair.first.standing = DOWN
         until = in_s(5)
         await signer.sign(b"m", deadline=until)
-        assert shared.deadlines == [until]  # one place for one attempt, however many Regions it asked
+        assert shared.deadlines == [until] * 2  # one place for each Region that was asked
     finally:
         await signer.close()
 
