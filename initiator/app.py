@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from initiator import keyfile, kms
 from initiator.assembly import Assembly
+from initiator.bus import streams
 from initiator.bus.connection import Connection
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import Settings
@@ -74,7 +75,9 @@ class App:
         if chosen.limit_over == "replica" or not chosen.max_signs_per_s:
             return None
         js = JetStream(self._connection, self.settings.nats.jetstream_domain)
-        return SharedLimiter(js, chosen.max_signs_per_s, chosen.burst_signs, self.settings.limits.clock_skew_s)
+        form, skew_s = streams.limits_form(self.settings), self.settings.limits.clock_skew_s
+        make = partial(js.api, f"STREAM.CREATE.{form['name']}", form)
+        return SharedLimiter(js, chosen.max_signs_per_s, chosen.burst_signs, skew_s, make=make)
 
     def _part(self, name: str) -> Callable[[bool, str], None]:
         def listener(connected: bool, reason: str) -> None:

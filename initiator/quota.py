@@ -5,8 +5,9 @@ compare-and-set, at once for all who wait here, so that a busy replica does not 
 
 Invariants:
 - in any span of t seconds at most `burst + rate * t` calls are let through over all replicas, as far as their clocks
-  agree; a clock that is off by s lets `rate * s` more through, once; one that is off by more than the margin is told,
-  and its replica and the others then keep the rate each for itself;
+  agree; a clock that is off by s lets `rate * s` more through, once; one that is off by more than the margin (half a
+  second at most) is told, and its replica and the others then keep the rate each for itself;
+- no replica alone lets more through than that, however late NATS answers it;
 - first come, first served within a replica; whoever cannot be served before its deadline is told and takes nothing;
 - places are taken at most a second ahead, so that nobody books the future for those that may never come, and a clock
   that runs ahead is noticed instead of believed.
@@ -18,12 +19,13 @@ import asyncio
 import contextlib
 import json
 import math
+import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from initiator.bus.errors import SequenceConflictError
+from initiator.bus.errors import NotFoundError, SequenceConflictError
 from initiator.bus.jetstream import JetStream, guard
 from initiator.core import subjects
 from initiator.errors import Code, InitiatorError, RetryError
@@ -72,19 +74,30 @@ class SharedLimiter:
         burst: calls that may go at once after a quiet while.
         clock_skew_s: how far clocks may differ before one is taken for wrong.
         now: Unix seconds.
+        make: makes the stream, should it be missing.
     """
 
     def __init__(
-        self, js: JetStream, rate: float, burst: int, clock_skew_s: float, now: Callable[[], float] = time.time
+        self,
+        js: JetStream,
+        rate: float,
+        burst: int,
+        clock_skew_s: float,
+        now: Callable[[], float] = time.time,
+        make: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._js = js
+        self._make = make
         self._rate = Rate(rate, burst)
-        self._skew_s = clock_skew_s
+        # a clock that lags by more finds no place within reach while others are busy: it is told instead
+        self._skew_s = min(clock_skew_s, AHEAD_S / 2)
         self._now = now
         self._waiting: deque[_Waiter] = deque()
         self._drawing: asyncio.Task[None] | None = None
         self._sequence, self._until = 0, 0.0  # the message, as it was last seen
         self._ours = 0.0  # what we last said
+        self._let_until = 0.0  # until when places are taken by those that were let through here
+        self._clock_off = False
 
     async def acquire(self, deadline: float | None = None) -> None:
         """Wait for a place; see `Limiter.acquire`.
@@ -96,7 +109,12 @@ class SharedLimiter:
         self._waiting.append(waiter)
         if self._drawing is None:
             self._drawing = asyncio.create_task(self._draw())
-        due = await waiter.served
+        try:
+            async with asyncio.timeout_at(deadline):
+                due = await waiter.served
+        except TimeoutError:
+            reason = "no place under the shared limit before the deadline: NATS answers slowly"
+            raise RetryError(Code.KMS_THROTTLED, reason, delay_s=1.0) from None
         await asyncio.sleep(max(0.0, due - self._now()))
 
     async def _draw(self) -> None:
@@ -106,14 +124,16 @@ class SharedLimiter:
             while self._waiting:
                 now = self._now()
                 served, until = self._choose(now)
-                if not served or (served[0].due - now > AGAIN_S and not gathered):
-                    gathered = True  # no hurry: more may come, whom the same write serves
-                    await asyncio.sleep(AGAIN_S / 2)
+                ahead_s = served[0].due - now if served else AHEAD_S
+                if not served or (ahead_s > AGAIN_S and not gathered):
+                    # no hurry: more may come, whom the same write serves; and whoever is farther from NATS gets a turn
+                    gathered = True
+                    await asyncio.sleep(ahead_s / 2 * random.uniform(0.5, 1))  # noqa: S311 - no secret
                     continue
                 try:
                     gathered = not await self._move(until)
                 except InitiatorError as error:
-                    self._refuse_all(error)
+                    self._refuse_all(RetryError(Code.BUS_UNAVAILABLE, f"the shared limit: {error.reason}"))
                     continue
                 if not gathered:
                     self._serve(served)
@@ -135,10 +155,13 @@ class SharedLimiter:
         return places, until
 
     def _serve(self, places: list[_Place]) -> None:
+        now = self._now()
         for place in places:
             self._waiting.remove(place.waiter)
             if not place.waiter.served.done():  # else it left meanwhile, and its place stays empty
-                place.waiter.served.set_result(place.due)
+                # where the answer came late, what it held up must not go at once
+                due, self._let_until = self._rate.place(self._let_until, max(place.due, now))
+                place.waiter.served.set_result(due)
 
     def _leaves(self, waiter: _Waiter, wait_s: float) -> bool:
         """Whether it is gone, or goes now since it would be served too late."""
@@ -154,9 +177,11 @@ class SharedLimiter:
     def _plausible(self, now: float) -> float:
         """Until when places are taken; where a wrong clock said so, what we said ourselves counts."""
         ahead_s = self._until - self._rate.latest(now)
-        if ahead_s <= self._skew_s:
+        was_off, self._clock_off = self._clock_off, ahead_s > self._skew_s
+        if not self._clock_off:
             return self._until
-        log.warning("quota.clock_off", ahead_s=round(ahead_s, 3))
+        if not was_off:
+            log.warning("quota.clock_off", ahead_s=round(ahead_s, 3))
         return min(self._ours, now + AHEAD_S)
 
     async def _move(self, until: float) -> bool:
@@ -178,7 +203,13 @@ class SharedLimiter:
         return True
 
     async def _look(self) -> None:
-        stored = await self._js.last(subjects.LIMITS_STREAM, subjects.LIMIT)
+        try:
+            stored = await self._js.last(subjects.LIMITS_STREAM, subjects.LIMIT)
+        except NotFoundError:
+            if self._make is None:
+                raise
+            await self._make()
+            stored = None
         self._sequence = stored.sequence if stored else 0
         self._until = read_until(stored.data) if stored else 0.0
 

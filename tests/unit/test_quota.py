@@ -198,3 +198,69 @@ def test_nothing_of_a_limiter_is_left_running() -> None:
         return asyncio.all_tasks() - {asyncio.current_task()}
 
     assert asyncio.run(use()) == set()
+
+
+async def test_what_a_late_answer_held_up_does_not_go_at_once() -> None:
+    message = Message()
+    shared, publish, served = limiter(message, rate=20, burst=10), message.publish, []
+
+    async def late(*args: Any) -> PubAck:
+        ack = await publish(*args)
+        if message.writes == 2:
+            await asyncio.sleep(1.5)
+        return ack
+
+    message.publish = late  # type: ignore[method-assign, assignment]
+    await shared.acquire()
+
+    async def one() -> None:
+        await shared.acquire()
+        served.append(clock())
+
+    await asyncio.gather(*(one() for _ in range(50)))
+    for start, first in enumerate(served):
+        for end, last in enumerate(served[start:], start):
+            assert end - start + 1 <= 10 + 20 * (last - first) + 1.5  # and what a late wake-up adds
+
+
+class Distant:
+    """The message, as it is seen over a way that takes its time."""
+
+    def __init__(self, message: Message, round_trip_s: float) -> None:
+        self._message, self._half_s = message, round_trip_s / 2
+
+    async def publish(self, *args: Any) -> PubAck:
+        await asyncio.sleep(self._half_s)
+        try:
+            return await self._message.publish(*args)
+        finally:
+            await asyncio.sleep(self._half_s)
+
+    async def last(self, *args: Any) -> Stored | None:
+        await asyncio.sleep(self._half_s)
+        found = await self._message.last(*args)
+        await asyncio.sleep(self._half_s)
+        return found
+
+
+async def test_who_is_farther_from_nats_gets_a_share_too() -> None:
+    message = Message()
+    near, far = (limiter(cast("Message", Distant(message, round_trip_s)), rate=50) for round_trip_s in (0.002, 0.08))
+    counts, end = {"near": 0, "far": 0}, clock() + 6
+
+    async def caller(name: str, shared: SharedLimiter) -> None:
+        while clock() < end:
+            await shared.acquire()
+            counts[name] += 1
+
+    await asyncio.gather(*(caller("near", near) for _ in range(80)), *(caller("far", far) for _ in range(80)))
+    assert counts["far"] >= 0.15 * sum(counts.values()), counts
+    assert sum(counts.values()) >= 0.8 * 50 * 6
+
+
+async def test_nats_that_answers_slowly_holds_nobody_beyond_its_deadline() -> None:
+    shared, began = limiter(cast("Message", Distant(Message(), 1.5))), clock()
+    with pytest.raises(RetryError) as refused:
+        await shared.acquire(began + 0.2)
+    assert refused.value.code is Code.KMS_THROTTLED
+    assert clock() - began < 0.5

@@ -54,3 +54,15 @@ async def test_all_replicas_together_stay_under_the_limit(server: Bench, stub: T
     assert asked[-1] - asked[0] >= (COUNT - BURST) / RATE - 0.1
     for start, first in enumerate(asked):  # 0.1 s: how late a call can be that was let through in time
         assert sum(when < first + 0.5 for when in asked[start:]) <= BURST + RATE * 0.6
+
+
+async def test_a_limit_whose_stream_is_gone_is_made_anew(server: Bench, stub: TimedStub) -> None:
+    kms = {
+        "region": REGION, "key_id": stub.add().arn, "endpoint_url": stub.url, "access_key_id": "a",
+        "secret_access_key": "s", "max_signs_per_s": RATE, "limit_over": "all",
+    }  # fmt: skip
+    async with running(App(settings_for(server.url, signer={"kms": kms}))):
+        await server.js.delete_stream("INITIATOR_LIMITS")
+        wallet = f"w{secrets.token_hex(6)}"
+        await server.submit("keygen", {"wallet_id": wallet})
+        await server.until("keygen", wallet, "published")
