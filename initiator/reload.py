@@ -52,6 +52,9 @@ class Reload:
                 await self._reload()
             except InitiatorError as error:
                 self._refused(error)
+            except Exception as error:
+                # unforeseen; the next change is read all the same
+                self._refused(HaltError(Code.CONFIG_INVALID, f"it cannot be read: {type(error).__name__}"))
 
     def _refused(self, error: InitiatorError) -> None:
         self._metrics.reloads.labels("refused").inc()
@@ -73,6 +76,8 @@ class Reload:
             except RetryError as error:
                 log.warning("config.reload_waiting", code=error.code.value, reason=error.reason)
                 await asyncio.sleep(max(RETRY_S, error.delay_s))
+            if self._told.is_set():
+                return  # there is something newer
         before, self._settings = self._settings.clients, new
         self._metrics.reloads.labels("applied").inc()
         log.info(

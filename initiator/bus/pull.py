@@ -15,6 +15,8 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from nats.aio.subscription import Subscription
+
 from initiator.bus.connection import Message
 from initiator.bus.jetstream import JetStream
 from initiator.bus.streams import nanoseconds
@@ -100,7 +102,7 @@ class Pull:
     async def run(self) -> None:
         """Pull until cancelled; survives lost connections, leader changes and deleted durables."""
         inbox = self._js.connection.new_inbox()
-        subscription = await self._js.connection.subscribe(f"{inbox}.*", self._on_message)
+        subscription = await self._listen(inbox)
         forget = self._js.connection.on_return(self._start_over)
         try:
             await self._keep_asking(inbox)
@@ -108,6 +110,15 @@ class Pull:
             forget()
             with contextlib.suppress(Exception):
                 await subscription.unsubscribe()
+
+    async def _listen(self, inbox: str) -> Subscription:
+        while True:
+            await self._js.connection.until_connected()
+            try:
+                return await self._js.connection.subscribe(f"{inbox}.*", self._on_message)
+            except InitiatorError as error:
+                log.warning("pull.failed", durable=self._durable, code=error.code, reason=error.reason)
+                await asyncio.sleep(0.5)
 
     async def _keep_asking(self, inbox: str) -> None:
         backoff_s = 0.1

@@ -244,13 +244,11 @@ async def ensure_requests(js: JetStream, settings: Settings) -> None:
 
 
 async def _update_requests(js: JetStream, settings: Settings, actual: Mapping[str, Any]) -> None:
-    """Subjects that left the configuration go, unless they still hold requests: those go on being served."""
-    form = requests_form(settings)
-    leaving = set(actual["subjects"]) - set(form["subjects"])
-    form = requests_form(settings, await _with_requests(js, leaving))
+    """Subjects that left the configuration go, unless they hold requests: those go on being served."""
+    form = requests_form(settings, await _with_requests(js))
     await _update(js, form, actual)
     # a request that came between the look and the update is in the stream, and nothing would ask for it any more
-    late = await _with_requests(js, leaving - set(form["subjects"]))
+    late = set(await _with_requests(js)) - set(form["subjects"])
     if late:
         await _update(js, requests_form(settings, {*form["subjects"], *late}), dict(actual) | form)
 
@@ -270,14 +268,10 @@ async def _update(js: JetStream, form: Form, actual: Mapping[str, Any]) -> None:
         ) from error
 
 
-async def _with_requests(js: JetStream, of: Iterable[str]) -> list[str]:
-    """Which of some subjects hold requests."""
-    found = []
-    for subject in of:
-        state = await js.api(f"STREAM.INFO.{subjects.REQUESTS_STREAM}", {"subjects_filter": subject})
-        if state["state"].get("subjects"):
-            found.append(subject)
-    return found
+async def _with_requests(js: JetStream) -> list[str]:
+    """All subjects that hold requests, also those that the stream takes no more: a crash may have left some behind."""
+    state = await js.api(f"STREAM.INFO.{subjects.REQUESTS_STREAM}", {"subjects_filter": ">"})
+    return list(state["state"].get("subjects") or {})
 
 
 async def ensure_nodes(js: JetStream, routing: str) -> None:

@@ -104,7 +104,7 @@ def _parse(raw: bytes) -> dict[str, Any] | str:
     """The map in a YAML file, or what is wrong with it."""
     try:
         content = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except Exception as error:  # PyYAML's constructors trip over odd tags with errors of any kind
         return _yaml_problem(error)
     if content is None:
         return {}
@@ -122,7 +122,7 @@ def _nest(dotted: str, text: str) -> dict[str, Any]:
     *sections, last = dotted.split(".")
     try:
         value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except Exception:  # as above; then it is the text itself
         value = text
     # a password that looks like a number stays the text that it is
     value = text if _is_text(dotted) else value

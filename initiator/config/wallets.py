@@ -31,8 +31,9 @@ def load_wallets(path: str | None) -> dict[str, WalletKeys]:
                     wallet_id, keys = _read(line, number)
                     if found.setdefault(wallet_id, keys) != keys:
                         raise _refused(number, f"other keys than before for wallet {wallet_id}")
-    except OSError as error:
-        raise HaltError(Code.CONFIG_INVALID, f"{path}: {error.strerror}", field=_FIELD) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no path of a file"
+        raise HaltError(Code.CONFIG_INVALID, f"{path!r}: {reason}", field=_FIELD) from error
     return found
 
 

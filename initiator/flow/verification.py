@@ -27,7 +27,8 @@ class WalletBook:
     """Public keys of wallets, as their keygen's `completed` event recorded them; remembered once found.
 
     Args:
-        made_before: keys of wallets whose keygen never went through this record; what is on record counts before them.
+        made_before: keys of wallets whose keygen never went through this record. They count before what is on record:
+            an operator vouches for them, and a keygen's result could be forged.
     """
 
     def __init__(self, record: Record, made_before: Mapping[str, WalletKeys]) -> None:
@@ -37,17 +38,24 @@ class WalletBook:
 
     async def keys(self, wallet_id: str) -> WalletKeys | None:
         """The wallet's keys; None if nobody has told us."""
+        vouched = self.vouched(wallet_id)
+        if vouched is not None:
+            return vouched
         known = self._known.get(wallet_id)
         if known is not None:
             self._known.move_to_end(wallet_id)
             return known
         entry = await self._record.completed_keygen(wallet_id)
         if entry is None:
-            return self._made_before.get(wallet_id)
+            return None
         found = self._known[wallet_id] = _keys_of(entry.event)
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return found
+
+    def vouched(self, wallet_id: str) -> WalletKeys | None:
+        """The keys that the configuration gives for a wallet."""
+        return self._made_before.get(wallet_id)
 
 
 def _keys_of(event: Event) -> WalletKeys:
@@ -77,7 +85,7 @@ class ResultVerifier:
         if mismatch:
             return Verification(Status.INVALID, mismatch)
         if isinstance(request, KeygenRequest):
-            return _keygen(result)
+            return _keygen(result, self._book.vouched(request.wallet_id))
         keys = await self._book.keys(request.wallet_id)
         if isinstance(request, SignRequest):
             return verify_signature(
@@ -91,12 +99,14 @@ class ResultVerifier:
         return verify_reshare(result, keys)
 
 
-def _keygen(result: NodeResult) -> Verification:
+def _keygen(result: NodeResult, vouched: WalletKeys | None) -> Verification:
     """Keys are believed once they are recorded, not before: of two different successes one is."""
     try:
-        check_keygen(result)
+        keys = check_keygen(result)
     except RejectError as error:
         return Verification(Status.INVALID, f"{error.field}: {error.reason}")
+    if vouched is not None and keys != vouched:
+        return Verification(Status.INVALID, "wallet_id: this wallet was made before, with other keys")
     return Verification(Status.VERIFIED)
 
 

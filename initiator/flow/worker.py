@@ -71,6 +71,7 @@ class Worker:
         self._pulling: dict[Pair, asyncio.Task[None]] = {}
         self._pairs = pairs
         self._stopping = False
+        self._was_full = False
         self._result_pulls = {operation: self._result_pull(operation) for operation in Operation}
 
     # --- pulls
@@ -93,7 +94,9 @@ class Worker:
 
     def _room_for(self, pair: Pair) -> int:
         worker = self._settings.worker
-        return min(worker.prefetch_per_client, self._share - self._held_by[pair], worker.max_held - len(self._held))
+        left = worker.max_held - len(self._held)
+        self._was_full = self._was_full or left <= 0
+        return min(worker.prefetch_per_client, self._share - self._held_by[pair], left)
 
     def _result_pull(self, operation: Operation) -> Pull:
         form = streams.result_durable_form(operation, self._settings.mpcium.scoped_client_id)
@@ -144,8 +147,15 @@ class Worker:
     def _worked(self, task: asyncio.Task[None], pair: Pair) -> None:
         self._working.pop(task, None)
         self._held_by[pair] -= 1
-        if pair in self._request_pulls:
+        if self._was_full:  # somebody else's request may have stood in the way of anybody's
+            self._was_full = False
+            self._wake_all()
+        elif pair in self._request_pulls:
             self._request_pulls[pair].wake()
+
+    def _wake_all(self) -> None:
+        for pull in self._request_pulls.values():
+            pull.wake()
 
     def _on_result(self, operation: Operation, delivery: Delivery) -> None:
         task = self._results.accept(operation, delivery)
@@ -155,7 +165,8 @@ class Worker:
 
     def _settled(self, task: asyncio.Task[None], operation: Operation) -> None:
         self._settling.discard(task)
-        self._result_pulls[operation].wake()
+        for pull in self._result_pulls.values():  # they share one bound
+            pull.wake()
 
     # --- life
 
@@ -186,6 +197,7 @@ class Worker:
                 pull = self._request_pulls[pair] = self._request_pull(pair)
                 self._pulling[pair] = asyncio.create_task(pull.run())
         self._request_pulls = {pair: self._request_pulls[pair] for pair in self._pulling}
+        self._wake_all()  # the shares are others now
         await _end(leaving)
 
     async def _heartbeat(self) -> None:

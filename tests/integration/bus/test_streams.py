@@ -10,12 +10,12 @@ import pytest
 
 from initiator.bus import streams
 from initiator.bus.connection import Connection
-from initiator.bus.errors import StreamFullError
+from initiator.bus.errors import StreamFullError, unknown_outcome
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import NatsSettings, Settings
 from initiator.core import subjects
 from initiator.core.model import Operation
-from initiator.errors import Code, HaltError, RejectError
+from initiator.errors import Code, HaltError, RejectError, RetryError
 from tests.support.nats_restart import restartable_server
 
 
@@ -91,6 +91,28 @@ async def test_a_request_that_comes_while_its_client_leaves_is_not_forgotten(
     kept = (await config_of(js, subjects.REQUESTS_STREAM))["subjects"]
     assert [subject for subject in kept if ".bob." in subject] == ["initiator.request.bob.sign"]
     assert len(kept) == 4
+
+
+async def test_what_a_crash_left_under_a_subject_that_is_gone_is_found(
+    js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await streams.ensure_own(js, settings(clients={"alice": {}, "bob": {}}))
+    api = js.api
+
+    async def crash(name: str, body: Any = None, timeout_s: float | None = None) -> dict[str, Any]:
+        if name == f"STREAM.UPDATE.{subjects.REQUESTS_STREAM}":
+            await js.publish("initiator.request.bob.sign", b"late")
+            await api(name, body, timeout_s)
+            raise unknown_outcome("no answer in time")
+        return await api(name, body, timeout_s)
+
+    monkeypatch.setattr(js, "api", crash)
+    with pytest.raises(RetryError):
+        await streams.ensure_requests(js, settings())
+    monkeypatch.undo()
+    assert ".bob." not in str((await config_of(js, subjects.REQUESTS_STREAM))["subjects"])
+    await streams.ensure_own(js, settings())
+    assert "initiator.request.bob.sign" in (await config_of(js, subjects.REQUESTS_STREAM))["subjects"]
 
 
 async def test_a_stream_of_ours_that_cannot_be_changed_in_place_halts(js: JetStream) -> None:

@@ -30,24 +30,26 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Benc
 class Reloading:
     """A daemon, and the configuration that it reads at its next SIGHUP."""
 
-    def __init__(self, server: Bench) -> None:
+    def __init__(self, server: Bench, **worker: int) -> None:
         self._server = server
-        self.next: Settings | HaltError = self.with_clients(CLIENTS)
+        self._worker = {"lookahead": 1} | worker
+        self.signer = ScriptedSigner()
+        self.next: Settings | Exception = self.with_clients(CLIENTS)
         self.app = App(self.with_clients(CLIENTS), self._connect, self._load)
 
     async def _connect(self, _settings: Settings) -> Signer:
-        return ScriptedSigner()
+        return self.signer
 
     def with_clients(self, clients: dict[str, Any], **changes: Any) -> Settings:
-        settings = settings_for(self._server.url, **changes)
+        settings = settings_for(self._server.url, **{"worker": self._worker} | changes)
         return Settings.model_validate(settings.model_dump() | {"clients": clients})
 
     def _load(self) -> Settings:
-        if isinstance(self.next, HaltError):
+        if isinstance(self.next, Exception):
             raise self.next
         return self.next
 
-    async def reload(self, new: Settings | HaltError) -> dict[str, Any]:
+    async def reload(self, new: Settings | Exception) -> dict[str, Any]:
         """What the log says of it."""
         self.next = new
         with capture_logs() as logs:
@@ -142,6 +144,40 @@ async def test_a_wrong_configuration_is_told_and_changes_nothing(server: Bench, 
     await complete(server, wallet)
     reloads = daemon.app.metrics.reloads
     assert reloads.labels("refused")._value.get() == 1
+
+
+async def test_what_waits_for_its_turn_when_its_client_leaves_is_refused(server: Bench, daemon: Reloading) -> None:
+    daemon.signer.script.extend([1.0] * 4)
+    wallets = [wallet_id() for _ in range(4)]
+    sequences = [await server.submit("keygen", {"wallet_id": wallet}, client="bob") for wallet in wallets]
+    await server.until("keygen", wallets[0], "accepted")
+    await daemon.reload(daemon.with_clients({"alice": {}}))
+    for sequence in sequences[1:]:
+        assert (await server.rejection(sequence))["code"] == "POLICY_DENIED"
+    await server.until("keygen", wallets[0], "published", "failed")
+    assert [server.states("keygen", wallet) for wallet in wallets[1:]] == [["rejected"]] * 3
+    assert daemon.signer.calls == 1
+
+
+async def test_an_error_that_nobody_foresaw_does_not_end_reloading(server: Bench, daemon: Reloading) -> None:
+    said = await daemon.reload(TypeError("odd"))
+    assert (said["event"], said["reason"]) == ("config.reload_refused", "it cannot be read: TypeError")
+    assert (await daemon.reload(daemon.with_clients(CLIENTS | {"carol": {}})))["added"] == ["carol"]
+
+
+async def test_a_client_that_came_while_all_hands_were_full_is_served_when_they_are_not(server: Bench) -> None:
+    daemon = Reloading(server, max_held=2, prefetch_per_client=2)
+    async with running(daemon.app):
+        first = [wallet_id(), wallet_id()]
+        for wallet in first:
+            await server.submit("keygen", {"wallet_id": wallet})
+            await server.until("keygen", wallet, "published")
+        await daemon.reload(daemon.with_clients(CLIENTS | {"carol": {}}))
+        carols = wallet_id()
+        await server.submit("keygen", {"wallet_id": carols}, client="carol")
+        for wallet in first:
+            await complete(server, wallet)
+        await complete(server, carols)
 
 
 async def test_requests_go_on_through_a_storm_of_reloads(server: Bench, daemon: Reloading) -> None:

@@ -51,12 +51,11 @@ async def test_a_wallet_that_nobody_has_told_us_of_is_marked(server: Bench) -> N
     assert (final["state"], final["verification"]) == ("completed", "unverified")
 
 
-async def test_what_is_on_record_counts_before_the_file(server: Bench) -> None:
-    """The same id, made anew through this daemon: with other keys, since these are other nodes."""
+async def test_a_keygen_that_is_forged_takes_no_wallet_from_its_file(server: Bench) -> None:
     await server.submit("keygen", {"wallet_id": "before"})
     await server.until("keygen", "before", "published")
-    server.keygen_success("again")
-    body = server.keygen_success("again") | {"wallet_id": "before"}
-    await server.answer("keygen", "before", body)
-    await server.until("keygen", "before", "completed")
-    assert (await signed(server, "before", "again"))["verification"] == "verified"
+    forged = server.keygen_success("forger") | {"wallet_id": "before"}
+    await server.answer("keygen", "before", forged)
+    assert (await server.until("keygen", "before", "failed"))["code"] == "RESULT_INVALID"
+    assert (await signed(server, "before", "before"))["verification"] == "verified"
+    assert (await signed(server, "before", "forger"))["state"] == "failed"

@@ -149,6 +149,10 @@ BAD_FILES = [
     ("- 1", "FILE: expected a map at the top"),
     ("text", "FILE: expected a map at the top"),
     ("a: [", "FILE: expected the node content, but found '<stream end>' at line 1"),
+    ("clients: !!map [a]", "FILE: TypeError"),
+    ("log: !!timestamp x", "FILE: AttributeError"),
+    ("log: !!bool maybe", "FILE: KeyError"),
+    ("log: !!int ''", "FILE: IndexError"),
     ("!!python/object/apply:os.system [ls]", "FILE: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.system' at line 1"),
 ]  # fmt: skip
 

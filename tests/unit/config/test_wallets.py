@@ -66,6 +66,7 @@ def test_one_wallet_with_two_keys_is_refused(tmp_path: Path) -> None:
         load_wallets(file_of(tmp_path, made("w1"), made("w1")))
 
 
-def test_a_missing_file_is_named() -> None:
-    with pytest.raises(HaltError, match="/nowhere: No such file"):
-        load_wallets("/nowhere")
+@pytest.mark.parametrize(("path", "reason"), [("/nowhere", "'/nowhere': No such file"), ("\0", "no path of a file")])
+def test_a_missing_file_is_named(path: str, reason: str) -> None:
+    with pytest.raises(HaltError, match=reason):
+        load_wallets(path)
