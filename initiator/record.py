@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from initiator.bus.errors import SequenceConflictError
-from initiator.bus.jetstream import TTL, JetStream, Stored, guard
+from initiator.bus.jetstream import MESSAGE_ID, TTL, JetStream, Stored, guard
 from initiator.core import codec, events, subjects
 from initiator.core.events import Event, State
 from initiator.core.model import Operation
@@ -66,6 +66,15 @@ class Retention:
             is_wallet = event.operation is Operation.KEYGEN and event.state is State.COMPLETED
             return "never" if self.final_s is None or is_wallet else None
         return None if self.final_s is None else f"{max(1, round(self.intermediate_s))}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An operation's record as somebody saw it: the sequence of its last event, 0 if there was none."""
+
+    operation: Operation
+    operation_id: str
+    sequence: int
 
 
 class MovedError(InitiatorError):
@@ -164,6 +173,34 @@ class Record:
                 if not error.maybe_done:
                     raise
                 await asyncio.sleep(error.delay_s)
+            else:
+                return
+        raise RetryError(Code.BUS_UNAVAILABLE, f"{subject}: no clear answer after {_TRIES} tries", maybe_done=True)
+
+    async def publish_unless_moved(self, subject: str, data: bytes, headers: Mapping[str, str], seen: Seen) -> None:
+        """Store one message, once, if an operation's record is still as it was seen.
+
+        The guard looks at the operation, so that no claim can come before; that it is stored once is for its id to see.
+
+        Raises:
+            MovedError: the record has moved; nothing was stored.
+            RetryError: it may or may not be stored; the same call again is harmless.
+        """
+        filter_ = subjects.guard_filter(seen.operation, seen.operation_id)
+        guarded = dict(headers) | guard(filter_, seen.sequence) | {MESSAGE_ID: subject}
+        for _ in range(_TRIES):
+            try:
+                await self._js.publish(subject, data, guarded)
+            except SequenceConflictError:
+                if await self._js.last(subjects.EVENTS_STREAM, subject) is not None:
+                    return
+                raise MovedError(await self.last(seen.operation, seen.operation_id)) from None
+            except RetryError as error:
+                if not error.maybe_done:
+                    raise
+                await asyncio.sleep(error.delay_s)
+                if await self._js.last(subjects.EVENTS_STREAM, subject) is not None:
+                    return
             else:
                 return
         raise RetryError(Code.BUS_UNAVAILABLE, f"{subject}: no clear answer after {_TRIES} tries", maybe_done=True)

@@ -35,6 +35,7 @@ log = get_logger()
 _NO_RESPONDERS = "503"
 _RECONNECT_WAIT_S = 0.25
 _SAME_AGAIN_S = 60.0
+_HEADER_BLOCK = len(b"NATS/1.0\r\n\r\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +243,19 @@ class Connection:
             RetryError: not connected; nothing was sent.
             HaltError: the message is larger than the server takes.
         """
+        self._check_size(subject, data, headers)
         with _translate(subject):
             await self._client.publish(subject, data, reply=reply, headers=headers)
+
+    def _check_size(self, subject: str, data: bytes, headers: dict[str, str] | None) -> None:
+        """nats-py counts the payload alone; the server counts headers, too, and ends the connection for good."""
+        size = len(data)
+        if headers:
+            size += _HEADER_BLOCK + sum(len(f"{name}: {value}".encode()) + 2 for name, value in headers.items())
+        if self._client.is_connected and size > self._client.max_payload:
+            raise HaltError(
+                Code.TOO_LARGE, f"{subject}: {size} bytes with headers, the server takes {self._client.max_payload}"
+            )
 
     async def request(
         self, subject: str, data: bytes, headers: dict[str, str] | None = None, timeout_s: float | None = None
@@ -254,6 +266,7 @@ class Connection:
             NoRespondersError: nobody listens there.
             RetryError: not connected (`maybe_done` false), or no answer in time (`maybe_done` true).
         """
+        self._check_size(subject, data, headers)
         loop = asyncio.get_running_loop()
         self._next_token += 1
         token = str(self._next_token)

@@ -15,7 +15,7 @@ from initiator.bus.errors import SequenceConflictError
 from initiator.bus.jetstream import MESSAGE_ID, JetStream, Stored, guard, parse_time
 from initiator.core import subjects
 from initiator.core.model import Operation
-from initiator.errors import RetryError
+from initiator.errors import HaltError, RejectError, RetryError
 
 CLIENT_ID = "ClientID"
 SESSION_ID = "SessionID"
@@ -64,6 +64,7 @@ class NodeGateway:
 
         Raises:
             RetryError: no usable answer (`maybe_done` true), or no connection or no room (false).
+            HaltError: the nodes' stream takes no message of this size; the request is not to blame any more.
         """
         subject = subjects.node_request(message.operation, message.operation_id, message.attempt)
         headers = self._headers(message) | guard(subject, 0)
@@ -72,6 +73,8 @@ class NodeGateway:
             ack = await self._js.publish(subject, message.data, headers)
         except SequenceConflictError:
             return False
+        except RejectError as error:
+            raise HaltError(error.code, error.reason, field=error.field, hint=error.hint) from error
         # A duplicate ack says that the id was seen within two minutes, not that the message is still there.
         return not ack.duplicate
 

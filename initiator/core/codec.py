@@ -64,7 +64,7 @@ def decode(encoding: ContentType, data: bytes) -> dict[str, Any]:
     except (RecursionError, msgpack.StackError) as error:
         raise _refuse(f"nested deeper than {MAX_DEPTH}") from error
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        raise _refuse(f"not {encoding.value}: {_cause(error)}") from error
+        raise _refuse(f"not {encoding.value}: {_cause(error)}{_guess(encoding, data)}") from error
     if not isinstance(value, dict):
         raise _refuse(f"expected a map at the top, got {_kind(value)}")
     _check(value, 1)
@@ -114,6 +114,12 @@ def _cause(error: Exception) -> str:
     known = [text for kind, text in _CAUSES if isinstance(error, kind)]
     known += [text for part, text in _MESSAGES.items() if part in str(error)]
     return known[0] if known else "malformed"
+
+
+def _guess(encoding: ContentType, data: bytes) -> str:
+    """For the likeliest mistake: JSON without a header that says so."""
+    looks_like_json = encoding is ContentType.MSGPACK and data.lstrip()[:1] == b"{"
+    return "; it looks like JSON: the header Content-Type: application/json says so" if looks_like_json else ""
 
 
 def _kind(value: Any) -> str:

@@ -82,18 +82,23 @@ class DeadLetter:
         return kept | ({REOPEN: self.event_id} if self.outcome == Outcome.NONE and self.event_id else {})
 
 
+MAX_KEPT_BYTES = 32_768  # a server takes 64 KiB of headers, ours and the sender's together
+_HEADER_BYTES = 4  # colon, space and line end
+
+
 def headers_of(original: Original, error: InitiatorError, now: float, ended: Event | None = None) -> dict[str, str]:
     """The headers of a new dead letter.
 
     Args:
         ended: the `failed` event of an operation that gave out.
     """
-    kept = {
-        f"{ORIGINAL}{name}": value
-        for name, value in original.headers.items()
-        # poison: a name that no client library would send again must not keep the refusal from being stored
-        if _TOKEN.fullmatch(name)
-    }
+    kept: dict[str, str] = {}
+    left = MAX_KEPT_BYTES
+    for name, value in original.headers.items():
+        # poison: what no client library would send again, or no server take, must not keep a refusal from being stored
+        left -= len(ORIGINAL) + len(name.encode()) + len(value.encode()) + _HEADER_BYTES
+        if left >= 0 and _TOKEN.fullmatch(name):
+            kept[f"{ORIGINAL}{name}"] = value
     said = {
         CODE: error.code.value,
         REASON: _one_line(error.reason),

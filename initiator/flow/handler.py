@@ -15,6 +15,7 @@ record and goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import secrets
@@ -48,7 +49,7 @@ from initiator.flow.takeovers import MOST_DEATHS, Takeovers
 from initiator.flow.work import Work, expired
 from initiator.log import get_logger
 from initiator.metrics import Metrics
-from initiator.record import Entry, MovedError, Record
+from initiator.record import Entry, MovedError, Record, Seen
 
 log = get_logger()
 T = TypeVar("T")
@@ -101,21 +102,36 @@ class Handler:
         Raises:
             asyncio.CancelledError: shutdown; the record says how far it got, and another holder goes on.
         """
+        handled = False
+        while not handled:
+            with contextlib.suppress(MovedError):  # it was to be refused, and whoever overtook us has claimed it
+                await self._handle(held)
+                handled = True
+
+    async def _handle(self, held: Held) -> None:
         work = await self._insist(held, lambda: self._reception.receive(held))
         if work is None:
             return
         if isinstance(work, Refusal):
-            await self._reject(held, work.error, None, work.encoding)
+            await self._reject(held, work.error, None, work.encoding, work.seen)
             return
         try:
             final = await self._advance(work)
+        except _RefusedBeforeError:
+            return
         except RejectError as error:
-            await self._reject(held, error, work.operation_id, work.encoding)
+            await self._reject(held, error, work.operation_id, work.encoding, work.seen)
             return
         await self._settle(work, final)
 
-    async def _reject(self, held: Held, error: RejectError, operation_id: str | None, encoding: ContentType) -> None:
-        await self._insist(held, lambda: self._journal.reject(held, error, operation_id, encoding))
+    async def _reject(
+        self, held: Held, error: RejectError, operation_id: str | None, encoding: ContentType, seen: Seen | None
+    ) -> None:
+        async def reject() -> None:
+            self._room.check()  # what is in flight must be recorded; a refusal can wait in the queue
+            await self._journal.reject(held, error, operation_id, encoding, seen)
+
+        await self._insist(held, reject)
 
     async def _settle(self, work: Work, final: Entry) -> None:
         if work.holds_slot or work.held.redelivered:
@@ -167,7 +183,9 @@ class Handler:
                         return last
                 except MovedError as moved:
                     last, known, work.recorded_at = moved.last, True, None
-                except (RetryError, HaltError) as error:
+                except RejectError:
+                    raise
+                except InitiatorError as error:
                     known, work.recorded_at = False, None
                     self._note_retry(work.operation, error, id=work.operation_id, request_seq=work.held.sequence)
                     await self._clock.sleep(max(delay_s, getattr(error, "delay_s", 1.0)))
@@ -234,7 +252,14 @@ class Handler:
     async def _claim(self, work: Work, reopened: Entry | None) -> Entry:
         if reopened is not None and await self._signed_before(reopened):
             return reopened  # a reshare that nobody heard: no second signature is recorded under an id
+        if await self._reception.refused_before(work.held):
+            raise _RefusedBeforeError
         now = self._clock.now()
+        try:
+            self._reception.permit(work.held)  # it may have waited for its turn while the rules changed
+        except RejectError:
+            await self._unless_claimed(work, reopened)
+            raise
         lane = self._settings.mpcium.lane(work.operation)
         expires_at = work.request.expires_at or work.held.delivery.stored_at + lane.default_expiry_s
         if expires_at <= now:
@@ -250,20 +275,38 @@ class Handler:
         return await self._record.signed(event.client, event.operation, event.operation_id) is not None
 
     async def _let_expire(self, work: Work, expires_at: float, after: Entry | None) -> NoReturn:
-        """Refuse what expired before it was claimed; but not what somebody claimed who overtook us."""
-        if self._reception.may_be_overtaken(work.held):
-            # frozen holder: by now the request is past its deadline by everybody's clock, so nobody claims it after us
-            await self._clock.sleep(expires_at + self._settings.limits.clock_skew_s - self._clock.now())
-            last = await self._record.last(work.operation, work.operation_id)
-            if (last.sequence if last else 0) != (after.sequence if after else 0):
-                raise MovedError(last)
+        """Refuse what expired before it was claimed; but not what somebody else has claimed."""
+        # frozen holder: by then the request is past its deadline by everybody's clock, so nobody claims it after us
+        await self._clock.sleep(expires_at + self._settings.limits.clock_skew_s - self._clock.now())
+        await self._unless_claimed(work, after)
         reason = f"expired at {events.format_time(expires_at)}, before it was claimed"
         raise RejectError(Code.EXPIRED, reason, field="expires_at")
 
+    async def _unless_claimed(self, work: Work, after: Entry | None) -> None:
+        """Raises MovedError where somebody else has moved the record on.
+
+        However fresh the delivery looks: a server that lost its power forgets how often it has delivered a request.
+        """
+        last = await self._record.last(work.operation, work.operation_id)
+        sequence = after.sequence if after else 0
+        if (last.sequence if last else 0) != sequence:
+            raise MovedError(last)
+        work.seen = Seen(work.operation, work.operation_id, sequence)
+
+    async def _refusal(self, work: Work) -> RejectError | None:
+        """Why the rules refuse, now or elsewhere, what is claimed already."""
+        try:
+            self._reception.permit(work.held)
+        except RejectError as error:
+            return error
+        if await self._reception.refused_before(work.held):
+            return RejectError(Code.POLICY_DENIED, "another replica has refused it, under other rules")
+        return work.refusal
+
     async def _sign(self, work: Work, last: Entry) -> Entry:
         """Build, sign, verify (the signer returns only what verifies) and record the exact bytes."""
-        if work.refusal is not None:
-            return await self._journal.fail(last, work.refusal.code, work.refusal.reason, Outcome.NONE)
+        if refusal := await self._refusal(work):
+            return await self._journal.fail(last, refusal.code, refusal.reason, Outcome.NONE)
         raw = message.signed_bytes(work.request)
         signed: Signed | None = None
         if not expired(last, self._clock.now()):
@@ -338,6 +381,10 @@ class Handler:
             await watch.wait(self._settings.worker.heartbeat_s)
             current = await self._record.last(work.operation, work.operation_id)
         return current or last
+
+
+class _RefusedBeforeError(Exception):
+    """Another holder has refused this very request, and its sender was told."""
 
 
 _PREPARING = frozenset({Step.CLAIM, Step.REOPEN, Step.SIGN, Step.PUBLISH, Step.SEND_ONCE})

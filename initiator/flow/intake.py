@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from typing import get_args
 
 from initiator.config.schema import Settings
 from initiator.core import codec, message, policy, validate
@@ -29,6 +30,10 @@ class Intake:
             must_expire=settings.streams.final_max_age_s is not None,
         )
 
+    def permit(self, client: str, operation: Operation) -> None:
+        """Raises RejectError where the rules do not let `client` ask for this now."""
+        policy.check(self._clients.permitted, client, operation)
+
     def read(self, client: str, operation: Operation, encoding: ContentType, data: bytes, now: float) -> Request:
         """A payload as a request of `client`.
 
@@ -38,7 +43,7 @@ class Intake:
         Raises:
             RejectError: it is refused, with the code, the field and the reason that its sender is told.
         """
-        policy.check(self._clients.permitted, client, operation)
+        self.permit(client, operation)
         request = validate.parse_request(operation, codec.decode(encoding, data), encoding, self._rules, now)
         # keygen-as-sign: a signed wallet_id must not read as another message
         message.check_unambiguous(request)
@@ -46,11 +51,14 @@ class Intake:
 
     def reread(self, operation: Operation, encoding: ContentType, data: bytes) -> Request | None:
         """A payload by the widest bounds that any configuration may have had; None if it is no request by any."""
-        with contextlib.suppress(RejectError):
-            return validate.parse_request(operation, codec.decode(encoding, data), encoding, _WIDEST, now=0.0)
+        for rules in _WIDEST:
+            with contextlib.suppress(RejectError):
+                return validate.parse_request(operation, codec.decode(encoding, data), encoding, rules, now=0.0)
         return None
 
 
-_WIDEST = validate.Rules(
-    max_tx_bytes=sys.maxsize, tx_id_form="uuid_or_no_hyphen", max_expiry_s=sys.maxsize, max_labels=sys.maxsize
-)
+# no form of tx_ids is the widest
+_WIDEST = [
+    validate.Rules(max_tx_bytes=sys.maxsize, tx_id_form=form, max_expiry_s=sys.maxsize, max_labels=sys.maxsize)
+    for form in get_args(validate.TxIdForm)
+]

@@ -11,13 +11,13 @@ from initiator.core import codec, deadletter, events, subjects
 from initiator.core.deadletter import Original
 from initiator.core.events import Event, Outcome, State
 from initiator.core.model import ContentType, Operation
-from initiator.errors import Code, InitiatorError
+from initiator.errors import Code, HaltError, InitiatorError
 from initiator.flow.board import Board
 from initiator.flow.clock import Clock
 from initiator.flow.held import Held
 from initiator.log import get_logger
 from initiator.metrics import Metrics
-from initiator.record import CONTENT_TYPE, Entry, Record
+from initiator.record import CONTENT_TYPE, Entry, Record, Seen
 
 log = get_logger()
 _LOGGED = ("code", "reason", "outcome", "node_code", "verification")
@@ -103,8 +103,17 @@ class Journal:
         self._board.poke(event.operation, event.operation_id)
         return entry
 
-    async def reject(self, held: Held, error: InitiatorError, operation_id: str | None, encoding: ContentType) -> None:
-        """Refuse a request: dead letter first, then the event; never touches the record of its id."""
+    async def reject(
+        self, held: Held, error: InitiatorError, operation_id: str | None, encoding: ContentType, seen: Seen | None
+    ) -> None:
+        """Refuse a request: dead letter first, then the event; never touches the record of its id.
+
+        Args:
+            seen: as whoever may have been overtaken saw the record; None where nobody else can have claimed.
+
+        Raises:
+            MovedError: another holder has moved the record since: the request is not refused.
+        """
         await self._bury(held, error)
         fields: dict[str, Any] = {
             "op": held.operation.value,
@@ -119,14 +128,27 @@ class Journal:
             "field": error.field,
         }
         subject = subjects.reject(held.client, held.operation, held.sequence)
-        await self._record.publish_once(subject, codec.encode(encoding, fields), {CONTENT_TYPE: encoding.value})
+        data, headers = codec.encode(encoding, fields), {CONTENT_TYPE: encoding.value}
+        if seen is None:
+            await self._record.publish_once(subject, data, headers)
+        else:
+            await self._record.publish_unless_moved(subject, data, headers, seen)
         self._metrics.events.labels(held.operation, held.client, State.REJECTED, error.code).inc()
         fields = {name: fields[name] for name in ("op", "id", "client", "request_seq", "code", "reason", "field")}
         log.warning("request.rejected", **fields)
 
     async def _bury(self, held: Held, error: InitiatorError, ended: Event | None = None) -> None:
         subject = subjects.dead(held.client, held.operation, held.sequence)
-        await self._record.publish_once(subject, held.data, self._headers_of_the_dead(held.delivery, error, ended))
+        await self._store_dead(subject, held.data, self._headers_of_the_dead(held.delivery, error, ended))
+
+    async def _store_dead(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+        try:
+            await self._record.publish_once(subject, data, headers)
+        except HaltError as too_large:
+            if too_large.code is not Code.TOO_LARGE:
+                raise
+            # poison: it was as large as the server takes, without our headers; its beginning is evidence enough
+            await self._record.publish_once(subject, data[: len(data) // 2], headers)
 
     async def bury_exhausted(self, held: Held, final: Entry) -> None:
         """Keep a request whose operation gave out: accepted, then `failed` for want of time, tries or a back end."""
@@ -136,7 +158,7 @@ class Journal:
     async def bury_result(self, operation: Operation, delivery: Delivery, error: InitiatorError) -> None:
         """Keep a result that nothing can use."""
         subject = subjects.dead_result(operation, delivery.sequence)
-        await self._record.publish_once(subject, delivery.message.data, self._headers_of_the_dead(delivery, error))
+        await self._store_dead(subject, delivery.message.data, self._headers_of_the_dead(delivery, error))
 
     def _headers_of_the_dead(
         self, delivery: Delivery, error: InitiatorError, ended: Event | None = None

@@ -23,6 +23,9 @@ from initiator.record import CONTENT_TYPE, Record
 _SHOWN_OF_SEALED = ("op", "id", "client", "state", "attempt", "time", "request_seq", "expires_at", "event_id")
 
 
+PAGE_BYTES = 262_144  # a quarter of nats-server's own max_payload
+
+
 class QueryService:
     """Answers clients' questions about their operations."""
 
@@ -39,6 +42,8 @@ class QueryService:
     async def _answer(self, tokens: list[str], body: dict[str, Any]) -> dict[str, Any]:
         # the subject, which NATS guards, says who asks; a `client` in the body would prove nothing
         _, _, client, kind = tokens
+        if not subjects.is_client(client):  # injection: a wildcard would read everybody's
+            raise RejectError(Code.INVALID_SUBJECT, "expected a client's name", field="subject")
         try:
             answer = self._answers[kind]
         except KeyError:
@@ -68,8 +73,13 @@ class QueryService:
 
     async def _page(self, filter_: str, sequence: int) -> list[dict[str, Any]]:
         page: list[dict[str, Any]] = []
+        size = 0
         async for stored in self._record.scan(filter_, sequence):
-            page.append(shown(stored))
+            one = shown(stored)
+            size += len(json.dumps(one))
+            if page and size > PAGE_BYTES:
+                break
+            page.append(one)
             if len(page) >= self._page_size:
                 break
         return page

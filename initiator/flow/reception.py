@@ -6,7 +6,7 @@ it. So whoever may have been overtaken looks at the record before it refuses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from initiator.config.schema import Settings
 from initiator.core import codec, identity
@@ -18,15 +18,16 @@ from initiator.flow.clock import Clock
 from initiator.flow.held import Held
 from initiator.flow.intake import Intake
 from initiator.flow.work import Work
-from initiator.record import Record
+from initiator.record import Record, Seen
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What its sender is told, and in which encoding."""
+    """What its sender is told, and in which encoding; only if the record is still as it was `seen`."""
 
     error: RejectError
     encoding: ContentType
+    seen: Seen | None = None
 
 
 class Reception:
@@ -37,10 +38,26 @@ class Reception:
         self._clock = clock
         self._intake = Intake(settings, clients)
         self._ack_wait_s = settings.worker.ack_wait_s
+        self._clock_skew_s = settings.limits.clock_skew_s
 
     def may_be_overtaken(self, held: Held) -> bool:
-        """Whether another holder may have claimed this request: one before us, or one while we were frozen."""
-        return held.redelivered or self._clock.loop_time() - held.taken_at >= self._ack_wait_s
+        """Whether another holder may have claimed this request: one before us, or one while we were frozen.
+
+        Also before it came into our hands: a first delivery may have lain in our socket while we were.
+        """
+        lain_s = self._clock.now() + self._clock_skew_s - held.delivery.stored_at
+        held_s = self._clock.loop_time() - held.taken_at
+        return held.redelivered or max(lain_s, held_s) >= self._ack_wait_s
+
+    async def refused_before(self, held: Held) -> bool:
+        """Whether another holder has refused this very request. Raises RetryError."""
+        if not self.may_be_overtaken(held):
+            return False
+        return await self._record.rejected(held.client, held.operation, held.sequence)
+
+    def permit(self, held: Held) -> None:
+        """Raises RejectError where the rules, as they are now, do not let its sender ask for this."""
+        self._intake.permit(held.client, held.operation)
 
     async def receive(self, held: Held) -> Work | Refusal | None:
         """The request in a delivery, or why it is refused; None if its refusal is stored already.
@@ -48,7 +65,7 @@ class Reception:
         Raises:
             RetryError: the record could not be read; nothing was done.
         """
-        if held.redelivered and await self._record.rejected(held.client, held.operation, held.sequence):
+        if await self.refused_before(held):
             return None
         encoding = ContentType.MSGPACK
         try:
@@ -56,22 +73,24 @@ class Reception:
             request = self._intake.read(held.client, held.operation, encoding, held.data, self._clock.now())
         except RejectError as error:
             refusal = Refusal(error, encoding)
-            return await self._take_up(held, refusal) or refusal
+            return await self._take_up(held, refusal)
         return _work(held, request, encoding)
 
-    async def _take_up(self, held: Held, refusal: Refusal) -> Work | None:
-        """A request that is refused now, but that somebody may have claimed: then it goes on to its end."""
-        if not self.may_be_overtaken(held):
-            return None
+    async def _take_up(self, held: Held, refusal: Refusal) -> Work | Refusal:
+        """A request that is refused now; but if somebody has claimed it, it goes on to its end.
+
+        However fresh the delivery looks: a server that lost its power forgets how often it has delivered a request.
+        """
         request = self._intake.reread(held.operation, refusal.encoding, held.data)
         if request is None:
-            return None
+            return refusal
         work = _work(held, request, refusal.encoding)
         if refusal.error.code is Code.EXPIRED:
             return work  # the claim refuses it, once nobody else can have claimed it
         last = await self._record.last(held.operation, request.operation_id)
         if last is None or (last.event.client, last.event.request_seq) != (held.client, held.sequence):
-            return None
+            seen = Seen(held.operation, request.operation_id, last.sequence if last else 0)
+            return replace(refusal, seen=seen)
         work.refusal = refusal.error
         return work
 

@@ -182,7 +182,10 @@ class Results:
     async def _complete(self, operation: Operation, delivery: Delivery, result: NodeResult, last: Entry) -> None:
         sealed = await self._sealed(last)
         if sealed is None:
-            raise InitiatorError(Code.RECORD_LOST, "the signed bytes that this result answers are gone")
+            # given up before anything was signed, or its bytes have expired: nothing to hold the result against
+            reason = "nothing that was signed under this id is on record"
+            await self._bury(operation, delivery, RejectError(Code.RESULT_ORPHANED, reason), Verdict.ORPHAN)
+            return
         verification = await self._verifier.verify(sealed.event.body["message"], result)
         if verification.status is Status.INVALID:
             await self._refuse(operation, delivery, verification.reason, last)

@@ -9,7 +9,7 @@ from initiator.core.lifecycle import Claimant
 from initiator.core.model import ContentType, Operation, Request
 from initiator.errors import InitiatorError, RejectError
 from initiator.flow.held import Held
-from initiator.record import Entry
+from initiator.record import Entry, Seen
 
 FRESH_S = 5.0
 """After this long a holder may have been frozen and overtaken: it looks before it publishes."""
@@ -25,6 +25,7 @@ class Work:
         counted: its takeover has left its mark.
         holds_slot: took (or found) the slot of its id.
         refusal: why the rules refuse it now, although it was claimed under others.
+        seen: the record as it was when a claim was refused by one who may have been overtaken.
         problem: what the signer last said no with; why the deadline passed, if it does.
     """
 
@@ -38,6 +39,7 @@ class Work:
     counted: bool = False
     holds_slot: bool = False
     problem: InitiatorError | None = None
+    seen: Seen | None = None
 
     @property
     def operation(self) -> Operation:

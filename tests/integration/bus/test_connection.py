@@ -143,6 +143,18 @@ async def test_what_is_too_large_is_refused_here_and_the_connection_stays(connec
     assert connection.connected
 
 
+async def test_headers_count_too_and_the_server_never_gets_to_end_the_connection(connection: Connection) -> None:
+    limit = connection.max_payload_bytes
+    for headers in ({"Content-Type": "application/json"}, {f"H{number}": "x" * 50 for number in range(20)}):
+        with pytest.raises(HaltError) as error:
+            await connection.publish("subject", b"x" * (limit - 10), headers)
+        assert error.value.code is Code.TOO_LARGE
+        size = len(b"NATS/1.0\r\n\r\n") + sum(len(name) + len(value) + 4 for name, value in headers.items())
+        with pytest.raises(NoRespondersError):  # the largest that the server takes
+            await connection.request("nobody", b"x" * (limit - size), headers)
+    assert connection.connected
+
+
 async def test_a_handler_that_raises_does_not_end_the_next_message(connection: Connection) -> None:
     heard: list[bytes] = []
 

@@ -84,7 +84,7 @@ async def test_what_expired_before_its_turn_is_rejected(server: Bench) -> None:
     async with daemon(settings_for(server.url)):
         rejected = await server.rejection(sequence)
         assert (rejected["code"], rejected["field"]) == ("EXPIRED", "expires_at")
-        assert server.events("keygen", wallet) == []
+        assert server.states("keygen", wallet) == ["rejected"]
         assert await server.all_acked()
     (dead,) = await server.dead(f"initiator.dead.alice.keygen.{sequence}")
     assert dead[1]["Initiator-Code"] == "EXPIRED"

@@ -113,7 +113,7 @@ async def test_it_expires_like_any_other_and_stays_as_it_was(server: Bench) -> N
         request = {"wallet_id": wallet, "expires_at": "2026-01-01T00:00:00Z"}
         sequence = await server.submit("keygen", request, **{"Initiator-Reopen": failed["event_id"]})
         assert (await server.rejection(sequence))["code"] == "EXPIRED"
-    assert server.states("keygen", wallet) == ["accepted", "failed"]
+    assert server.states("keygen", wallet) == ["accepted", "failed", "rejected"]
 
 
 async def test_a_replay_of_its_dead_letter_opens_it(server: Bench) -> None:

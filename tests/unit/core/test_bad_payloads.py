@@ -106,7 +106,8 @@ BYTES: dict[str, tuple[str, str, bytes, Code, str, str]] = {
     "JSON with more behind it": (JSON, "keygen", text(KEYGEN) * 2, UNDECODABLE, PAYLOAD,
                                  "not application/json: extra data at character 19"),
     "JSON called msgpack": (MSGPACK, "keygen", text(KEYGEN), UNDECODABLE, PAYLOAD,
-                            "not application/msgpack: bytes after the end of the map"),
+                            "not application/msgpack: bytes after the end of the map"
+        "; it looks like JSON: the header Content-Type: application/json says so"),
     "msgpack called JSON": (JSON, "keygen", packed(KEYGEN), UNDECODABLE, PAYLOAD,
                             "not application/json: text that is not UTF-8"),
     "a list of requests": (JSON, "keygen", b"[" + text(KEYGEN) + b"]", UNDECODABLE, PAYLOAD,
