@@ -363,6 +363,12 @@ class Settings(Section):
     @model_validator(mode="after")
     def _memory(self) -> Self:
         final_s, limits = self.streams.final_max_age_s, self.limits
+        longest_s = max(limits.max_expiry_s, *(self.mpcium.lane(operation).default_expiry_s for operation in Operation))
+        if self.streams.intermediate_max_age_s <= longest_s + limits.clock_skew_s:
+            raise ValueError(
+                "streams.intermediate_max_age_s: expected more than limits.max_expiry_s, default_expiry_s of every "
+                "lane and limits.clock_skew_s: the record must not forget an operation before its deadline"
+            )
         if final_s is None:
             return self
         if final_s <= limits.max_expiry_s + limits.clock_skew_s:

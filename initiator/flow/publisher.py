@@ -17,7 +17,7 @@ from initiator.bus.nodes import NodeGateway, NodeMessage
 from initiator.core.events import Outcome, State
 from initiator.core.lifecycle import outcome_before_publishing
 from initiator.core.model import Operation
-from initiator.errors import Code, RetryError
+from initiator.errors import Code, InitiatorError, RetryError
 from initiator.flow.clock import Clock
 from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
@@ -65,8 +65,13 @@ class Publisher:
                 if settled is not None:
                     return settled
             asked_at = self._clock.now()
-            if await self._gateway.publish(prepared):
-                return await self._published(last, asked_at)
+            try:
+                if await self._gateway.publish(prepared):
+                    return await self._published(last, asked_at)
+            except InitiatorError as error:
+                if late := expired(last, self._clock.now()):  # else it would be tried for ever, and keep its slot
+                    return await self._journal.fail(last, error.code, f"{late}: {error.reason}", Outcome.UNKNOWN)
+                raise
             fresh = False
 
     async def _look(self, last: Entry, wanted: NodeMessage) -> Entry | None:

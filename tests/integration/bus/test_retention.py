@@ -31,7 +31,8 @@ async def js(tmp_path: Path) -> AsyncIterator[JetStream]:
 
 async def record(js: JetStream, **kept: Any) -> Record:
     limits = {"max_expiry_s": 0.5, "clock_skew_s": 0.0}
-    settings = Settings.model_validate({"clients": {"alice": {}}, "streams": kept, "limits": limits})
+    lanes = {operation: {"default_expiry_s": 0.5} for operation in ("keygen", "sign", "reshare")}
+    settings = Settings.model_validate({"clients": {"alice": {}}, "streams": kept, "limits": limits, "mpcium": lanes})
     await streams.ensure_own(js, settings)
     return Record(js, Retention(settings.streams.final_max_age_s, settings.streams.intermediate_max_age_s))
 

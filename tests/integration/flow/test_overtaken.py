@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -133,3 +134,18 @@ async def test_refusals_do_not_fill_the_record_that_results_need(server: Bench) 
             await server.submit("keygen", {"wallet_id": "?"})
         await server.answer("keygen", "before", server.keygen_success("before"))
         assert (await server.until("keygen", "before"))["state"] == "completed"
+
+
+async def test_what_the_nodes_stream_never_takes_ends_at_its_deadline_and_frees_its_slot(server: Bench) -> None:
+    settings = settings_for(server.url, mpcium={"keygen": {"in_flight": 1}})
+    async with daemon(settings):
+        config = (await server.js.stream_info("mpc-keygen")).config
+        await server.js.update_stream(dataclasses.replace(config, max_msg_size=10))
+        wallet = f"w{secrets.token_hex(6)}"
+        expires_at = datetime.fromtimestamp(time.time() + 2, UTC).isoformat()
+        await server.submit("keygen", {"wallet_id": wallet, "expires_at": expires_at})
+        failed = await server.until("keygen", wallet, "failed")
+        assert (failed["outcome"], failed["reason"].startswith("expired at")) == ("unknown", True)
+        await server.js.update_stream(dataclasses.replace(config, max_msg_size=-1))
+        await server.submit("keygen", {"wallet_id": "next"})
+        await server.until("keygen", "next", "published")

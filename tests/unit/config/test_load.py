@@ -130,6 +130,11 @@ BAD_FILES = [
         "a request must expire before the final event that its replay is held against",
     ),
     (
+        "streams: {intermediate_max_age_s: 86401}",
+        "settings: streams.intermediate_max_age_s: expected more than limits.max_expiry_s, default_expiry_s of every "
+        "lane and limits.clock_skew_s: the record must not forget an operation before its deadline",
+    ),
+    (
         "streams: {final_max_age_s: 90000}",
         "settings: streams.final_max_age_s: expected at least streams.intermediate_max_age_s",
     ),
