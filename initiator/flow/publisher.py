@@ -69,8 +69,10 @@ class Publisher:
                 if await self._gateway.publish(prepared):
                     return await self._published(last, asked_at)
             except InitiatorError as error:
-                if late := expired(last, self._clock.now()):  # else it would be tried for ever, and keep its slot
-                    return await self._journal.fail(last, error.code, f"{late}: {error.reason}", Outcome.UNKNOWN)
+                late = expired(last, self._clock.now())
+                if late or error.code is Code.TOO_LARGE:  # else it would be tried for ever, and keep its slot
+                    reason = f"{late}: {error.reason}" if late else error.reason
+                    return await self._journal.fail(last, error.code, reason, Outcome.UNKNOWN)
                 raise
             fresh = False
 

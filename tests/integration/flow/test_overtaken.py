@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from nats.js.api import DiscardPolicy
 
 from initiator.app import App, SignerSource
 from initiator.bus.connection import Message
@@ -136,16 +137,31 @@ async def test_refusals_do_not_fill_the_record_that_results_need(server: Bench) 
         assert (await server.until("keygen", "before"))["state"] == "completed"
 
 
-async def test_what_the_nodes_stream_never_takes_ends_at_its_deadline_and_frees_its_slot(server: Bench) -> None:
+async def test_what_the_nodes_stream_never_takes_ends_at_once_and_frees_its_slot(server: Bench) -> None:
     settings = settings_for(server.url, mpcium={"keygen": {"in_flight": 1}})
     async with daemon(settings):
         config = (await server.js.stream_info("mpc-keygen")).config
         await server.js.update_stream(dataclasses.replace(config, max_msg_size=10))
         wallet = f"w{secrets.token_hex(6)}"
+        await server.submit("keygen", {"wallet_id": wallet})
+        failed = await server.until("keygen", wallet, "failed")
+        assert (failed["code"], failed["outcome"]) == ("TOO_LARGE", "unknown")
+        await server.js.update_stream(dataclasses.replace(config, max_msg_size=-1))
+        await server.submit("keygen", {"wallet_id": "next"})
+        await server.until("keygen", "next", "published")
+
+
+async def test_what_the_nodes_stream_has_no_room_for_ends_at_its_deadline_and_frees_its_slot(server: Bench) -> None:
+    settings = settings_for(server.url, mpcium={"keygen": {"in_flight": 1}})
+    async with daemon(settings):
+        config = (await server.js.stream_info("mpc-keygen")).config
+        full = dataclasses.replace(config, max_bytes=10, discard=DiscardPolicy.NEW)
+        await server.js.update_stream(full)
+        wallet = f"w{secrets.token_hex(6)}"
         expires_at = datetime.fromtimestamp(time.time() + 2, UTC).isoformat()
         await server.submit("keygen", {"wallet_id": wallet, "expires_at": expires_at})
         failed = await server.until("keygen", wallet, "failed")
         assert (failed["outcome"], failed["reason"].startswith("expired at")) == ("unknown", True)
-        await server.js.update_stream(dataclasses.replace(config, max_msg_size=-1))
+        await server.js.update_stream(config)
         await server.submit("keygen", {"wallet_id": "next"})
         await server.until("keygen", "next", "published")
