@@ -6,9 +6,9 @@ import argparse
 import asyncio
 import json
 import sys
-import tempfile
 from pathlib import Path
 
+from tests.chaos.files import folder_of
 from tests.chaos.profile import Profile
 from tests.chaos.run import failures, run
 
@@ -28,11 +28,8 @@ def main() -> int:
         duration_s=options.duration, seed=options.seed, replicas=options.replicas, nats=options.nats, rate=options.rate
     )
     print(json.dumps({"profile": profile.shown()}))
-    if options.keep:
-        options.keep.mkdir(parents=True, exist_ok=True)
-        return _report(profile, options.keep)
-    with tempfile.TemporaryDirectory(prefix="initiator-chaos-") as folder:
-        return _report(profile, Path(folder))
+    with folder_of(options.keep) as folder:
+        return _report(profile, folder)
 
 
 def _report(profile: Profile, folder: Path) -> int:

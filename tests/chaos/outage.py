@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from initiator.dev import accounts
-from tests.chaos.files import write_line
+from tests.chaos.files import folder_of, write_line
 from tests.chaos.judge import ZEROS
 from tests.chaos.load import Load
 from tests.chaos.profile import Profile
@@ -148,9 +146,7 @@ def main() -> int:
     cli.add_argument("--seconds", type=float, default=3600)
     cli.add_argument("--keep", type=Path, help="folder for all logs and dumps; default: a temporary one")
     options = cli.parse_args()
-    with contextlib.ExitStack() as exits:
-        folder = options.keep or Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="initiator-outage-")))
-        folder.mkdir(parents=True, exist_ok=True)
+    with folder_of(options.keep) as folder:
         seen = asyncio.run(outage(options.part, options.seconds, folder))
     wrong = failures(seen)
     for line in wrong:

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from initiator.bus import streams
-from initiator.bus.connection import Connection
 from initiator.bus.jetstream import JetStream
-from initiator.config.schema import NatsSettings, Settings
+from initiator.config.schema import Settings
 from initiator.core.events import Event, State
 from initiator.core.model import Operation
 from initiator.record import Record, Retention
 from tests.support.events import event_of
-from tests.support.nats_restart import restartable_server
-
-
-@pytest.fixture
-async def js(tmp_path: Path) -> AsyncIterator[JetStream]:
-    async with restartable_server(tmp_path) as server:
-        connection = Connection(NatsSettings(servers=(server.url,)), "test")
-        await connection.open()
-        yield JetStream(connection)
-        await connection.close()
 
 
 async def record(js: JetStream, **kept: Any) -> Record:

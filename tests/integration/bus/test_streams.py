@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from initiator.bus import streams
-from initiator.bus.connection import Connection
 from initiator.bus.errors import StreamFullError, unknown_outcome
 from initiator.bus.jetstream import JetStream
-from initiator.config.schema import NatsSettings, Settings
+from initiator.config.schema import Settings
 from initiator.core import subjects
 from initiator.core.model import Operation
 from initiator.errors import Code, HaltError, RejectError, RetryError
-from tests.support.nats_restart import restartable_server
-
-
-@pytest.fixture
-async def js(tmp_path: Path) -> AsyncIterator[JetStream]:
-    async with restartable_server(tmp_path) as server:
-        connection = Connection(NatsSettings(servers=(server.url,)), "test")
-        await connection.open()
-        yield JetStream(connection)
-        await connection.close()
 
 
 def settings(**sections: Any) -> Settings:
