@@ -14,6 +14,7 @@ turn and fails, although the credentials still hold.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -46,6 +47,7 @@ class SnapshotCredentials(Credentials):
         self._held: tuple[Credentials, ReadOnlyCredentials] | None = None
         self._renewal: asyncio.Task[InitiatorError | None] | None = None
         self._failure: tuple[float, InitiatorError] | None = None
+        self._refused_at = -math.inf  # when they were last renewed since KMS had refused them
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="kms-credentials")
         self.generation = 0
 
@@ -64,18 +66,30 @@ class SnapshotCredentials(Credentials):
             raise CredentialRetrievalError(provider=held[0].method if held else "none", error_msg="they expired")
         return held[1]
 
-    async def renew(self, seen: int | None = None) -> None:
-        """Resolve the source anew, together with all who ask meanwhile.
+    async def renew_after_refusal(self, seen: int) -> bool:
+        """Renew what KMS refused; False where these were renewed just now: then it is not their age that is wrong.
 
         Args:
-            seen: the `generation` that failed; nothing is done where a newer one is there already.
+            seen: the `generation` that was refused; nothing is done where a newer one is there already.
+
+        Raises:
+            RetryError, HaltError: see `renew`.
+        """
+        if seen != self.generation:
+            return True
+        if asyncio.get_running_loop().time() - self._refused_at < RETRY_AFTER_S:
+            return False
+        await self.renew()
+        self._refused_at = asyncio.get_running_loop().time()
+        return True
+
+    async def renew(self) -> None:
+        """Resolve the source anew, together with all who ask meanwhile.
 
         Raises:
             RetryError: `KMS_CREDENTIALS`; the snapshot stays as it was.
             HaltError: `CONFIG_INVALID`: there is no such profile.
         """
-        if seen is not None and seen != self.generation:
-            return
         loop = asyncio.get_running_loop()
         if self._failure and loop.time() - self._failure[0] < RETRY_AFTER_S:
             raise self._failure[1]

@@ -187,10 +187,18 @@ class KmsSigner:
         except RetryError as error:
             if error.code is not Code.KMS_CREDENTIALS or call.renewed:
                 raise
-        call.renewed = True
-        await self._credentials.renew(generation)
+            call.renewed = True
+            if not await self._renew(generation, call.deadline):
+                raise
         await self._limiter.acquire(call.deadline)
         return await region.sign(call.message, call.deadline)
+
+    async def _renew(self, generation: int, deadline: float | None) -> bool:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._credentials.renew_after_refusal(generation)
+        except TimeoutError:
+            raise errors.TooLateError("renewing the credentials: no answer before the deadline") from None
 
     async def sign_everywhere(self, message: bytes, *, deadline: float) -> dict[str, InitiatorError | None]:
         """One signature in each Region, for `initiator check`: by the Region's name what went wrong, or None."""

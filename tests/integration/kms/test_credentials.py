@@ -18,6 +18,7 @@ import pytest
 
 from initiator.errors import Code, RetryError
 from initiator.kms import KmsSigner, credentials
+from initiator.kms.errors import TooLateError
 from tests.contract.test_signer import kms_settings
 from tests.support.kms_stub import Error, Key, KmsStub, kms_stub
 
@@ -40,11 +41,14 @@ class Source:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._answer = folder / "answer.json"
+        self._delay = folder / "delay"
         self.runs = folder / "runs"
         script = folder / "source"
         script.write_text(
-            f"#!{sys.executable}\nimport pathlib, sys\nruns = pathlib.Path({str(self.runs)!r})\n"
+            f"#!{sys.executable}\nimport pathlib, sys, time\nruns = pathlib.Path({str(self.runs)!r})\n"
             f"runs.write_text((runs.read_text() if runs.exists() else '') + 'x')\n"
+            f"delay = pathlib.Path({str(self._delay)!r})\n"
+            f"time.sleep(float(delay.read_text()) if delay.exists() else 0)\n"
             f"sys.stdout.write(pathlib.Path({str(self._answer)!r}).read_text())\n"
         )
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -61,6 +65,9 @@ class Source:
         self._answer.write_text(
             json.dumps({"Version": 1, "AccessKeyId": access_key, "SecretAccessKey": "s", "Expiration": until})
         )
+
+    def hangs(self, seconds: float) -> None:
+        self._delay.write_text(str(seconds))
 
     def fails(self) -> None:
         self._answer.unlink()
@@ -139,6 +146,34 @@ async def test_credentials_that_are_refused_again_are_told(stub: KmsStub, key: K
         assert signer.health().code is Code.KMS_CREDENTIALS
         await signer.sign(b"m")
         assert signer.health().ok
+
+
+async def test_renewals_do_not_follow_each_other_where_they_do_not_help(
+    stub: KmsStub, key: Key, source: Source
+) -> None:
+    source.gives("FIRST", lasts_s=3600)
+    async with connected(stub, key) as signer:
+        before = source.count
+        stub.script.extend([Error("ExpiredTokenException")] * 7)
+        for _ in range(6):
+            with pytest.raises(RetryError) as error:
+                await signer.sign(b"m")
+            assert error.value.code is Code.KMS_CREDENTIALS
+        assert source.count == before + 1
+        await signer.sign(b"m")
+
+
+async def test_a_renewal_that_hangs_holds_a_request_no_longer_than_its_deadline(
+    stub: KmsStub, key: Key, source: Source
+) -> None:
+    source.gives("FIRST", lasts_s=3600)
+    async with connected(stub, key) as signer:
+        source.hangs(2.0)
+        stub.script.append(Error("ExpiredTokenException"))
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TooLateError):
+            await signer.sign(b"m", deadline=began + 0.5)
+        assert asyncio.get_running_loop().time() - began < 1.0
 
 
 async def test_a_clock_that_is_off_is_named_with_awss_own_time(stub: KmsStub, key: Key, source: Source) -> None:
