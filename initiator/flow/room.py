@@ -6,6 +6,8 @@ in their queue instead, until the record is made larger.
 
 from __future__ import annotations
 
+import math
+
 from initiator.bus import streams
 from initiator.bus.jetstream import JetStream
 from initiator.core import subjects
@@ -17,7 +19,8 @@ from initiator.metrics import Metrics
 
 log = get_logger()
 PART = "record"
-LOOK_S = 5.0
+LOOK_S, LEAST_LOOK_S = 5.0, 0.05
+FILLS_PER_S = 33_554_432  # bytes: no cluster of replicas records more in a second
 
 
 class Room:
@@ -34,6 +37,7 @@ class Room:
         self._metrics = metrics
         self._clock = clock
         self._used: float | None = None
+        self._look_again_s = LOOK_S
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -42,7 +46,7 @@ class Room:
                 await self.look()
             except InitiatorError as error:
                 log.debug("room.blind", code=error.code.value, reason=error.reason)  # other parts say why
-            await self._clock.sleep(LOOK_S)
+            await self._clock.sleep(self._look_again_s)
 
     async def look(self) -> None:
         """See how full the record is. A record without a limit is never full."""
@@ -51,6 +55,9 @@ class Room:
         used = found["state"]["bytes"] / limit if found and limit > 0 else 0.0
         closed, was_closed = used >= self._high_water, self.closed
         self._used = used
+        # the nearer the mark, the sooner: what is claimed between two looks must not fill what the mark keeps free
+        left = (self._high_water - used) * limit if limit > 0 and not closed else math.inf
+        self._look_again_s = min(LOOK_S, max(LEAST_LOOK_S, left / FILLS_PER_S))
         self._metrics.record_used.set(used)
         self._health.set(PART, not closed, self._reason, Code.RECORD_FULL)
         if closed and not was_closed:

@@ -182,3 +182,20 @@ async def test_above_the_high_water_mark_nothing_new_is_claimed_and_what_is_in_f
         await server.js.update_stream(dataclasses.replace(info.config, max_bytes=1_000_000))
         await server.until("keygen", "after", "published", timeout_s=20)
         assert part(app, "record") == (True, None)
+
+
+async def test_a_burst_of_claims_does_not_fill_a_small_record_between_two_looks(server: Bench) -> None:
+    limits = {"max_events_bytes": 200_000, "claim_high_water": 0.5}
+    async with daemon(settings_for(server.url, worker=SOON, streams=limits)) as app:
+        for number in range(200):
+            await server.submit("keygen", {"wallet_id": f"many{number}"})
+        await until(lambda: part(app, "record") == (False, Code.RECORD_FULL))
+        await asyncio.sleep(1.0)
+        claimed = {event["id"] for event in server.seen if event["state"] == "accepted"}
+        assert 0 < len(claimed) < 200
+        state = (await server.js.stream_info("INITIATOR_EVENTS")).state
+        assert state.bytes < 0.75 * limits["max_events_bytes"]
+        for wallet in claimed:
+            await server.answer("keygen", wallet, server.keygen_success(wallet))
+        for wallet in claimed:
+            assert (await server.until("keygen", wallet))["state"] == "completed"
