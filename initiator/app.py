@@ -32,9 +32,11 @@ from initiator.reload import Reload
 
 log = get_logger()
 T = TypeVar("T")
+Chore = Callable[[], Coroutine[Any, Any, None]]
 SignerSource = Callable[[Settings], Awaitable[Signer]]
 START_RETRY_MAX_S = 10.0
 SIGNER_WATCH_S = 5.0
+CHORE_AGAIN_S = 5.0
 ABORT_WAIT_S = 0.5
 
 
@@ -197,11 +199,12 @@ class App:
         worker = await parts.worker(signer)
         await parts.listen()
         reload = Reload(self.settings, self._hangup, self._load, parts.take_over, self.metrics)
-        await self._until_stopped(worker, [*parts.chores(), self._watch_signer(signer), reload.run()])
+        await self._until_stopped(worker, [*parts.chores(), partial(self._watch_signer, signer), reload.run])
 
-    async def _until_stopped(self, worker: Worker, chores: list[Coroutine[Any, Any, None]]) -> None:
-        leaving = [self._leave_when_closed(one) for one in (self._connection, self._nodes_connection)]
-        watchers = [asyncio.create_task(_unfailing(chore)) for chore in (*chores, *leaving)]
+    async def _until_stopped(self, worker: Worker, chores: list[Chore]) -> None:
+        for connection in (self._connection, self._nodes_connection):
+            chores.append(partial(self._leave_when_closed, connection))
+        watchers = [asyncio.create_task(_unfailing(chore)) for chore in chores]
         self.health.set("worker", True)
         self.health.mark_started()
         log.info("daemon.started", clients=sorted(self.settings.clients), routing=self.settings.mpcium.routing)
@@ -228,20 +231,25 @@ class App:
             await asyncio.sleep(SIGNER_WATCH_S)
 
 
-async def _unfailing(chore: Coroutine[Any, Any, None]) -> None:
-    """An error that nobody foresaw is seen, and ends no more than this chore."""
-    try:
-        await chore
-    except Exception as error:
-        log.exception("daemon.chore_failed", error_type=type(error).__name__)
+async def _unfailing(chore: Chore) -> None:
+    """An error that nobody foresaw is seen, and ends nothing: the chore is begun again."""
+    while True:
+        try:
+            await chore()
+        except Exception as error:
+            log.exception("daemon.chore_failed", error_type=type(error).__name__)
+            await asyncio.sleep(CHORE_AGAIN_S)
+        else:
+            return
 
 
 class _StoppedError(Exception):
     """Asked to stop before the start was complete."""
 
 
-# A person has to act, but the daemon may wait for it: the key is enabled again, the permission is granted.
-_WAIT_FOR_A_PERSON = frozenset({Code.KMS_ACCESS_DENIED, Code.KMS_KEY_UNUSABLE, Code.BUS_DENIED})
+# A person has to act, but the daemon may wait for it: the key is enabled again, the permission is granted,
+# the record is restored.
+_WAIT_FOR_A_PERSON = frozenset({Code.KMS_ACCESS_DENIED, Code.KMS_KEY_UNUSABLE, Code.BUS_DENIED, Code.RECORD_LOST})
 
 
 async def connect_signer(settings: Settings, metrics: Metrics | None = None, limiter: Limiter | None = None) -> Signer:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from initiator.bus import streams
+from initiator.bus import queues, streams
 from initiator.bus.connection import Connection, Message
 from initiator.bus.jetstream import JetStream
 from initiator.bus.nodes import NodeGateway
@@ -31,6 +31,7 @@ from initiator.flow.results import Results
 from initiator.flow.room import Room
 from initiator.flow.sweeper import Sweeper
 from initiator.flow.takeovers import Takeovers
+from initiator.flow.upkeep import Upkeep
 from initiator.flow.verification import ResultVerifier, WalletBook
 from initiator.flow.watchdog import Watchdog
 from initiator.flow.worker import Pair, Worker
@@ -78,9 +79,10 @@ class Assembly:
         """Our streams in their form, and the nodes' where they are missing.
 
         Raises:
-            HaltError, RetryError: see `streams.ensure_own` and `streams.ensure_nodes`.
+            HaltError, RetryError: see `streams.ensure_own`, `queues.ensure` and `streams.ensure_nodes`.
         """
         await streams.ensure_own(self._js, self._settings)
+        await queues.ensure(self._js, self._settings)
         await streams.ensure_nodes(self._nodes_js, self._settings.mpcium.routing)
 
     async def worker(self, signer: Signer) -> Worker:
@@ -90,6 +92,7 @@ class Assembly:
             js=self._js,
             nodes_js=self._nodes_js,
             pairs=await self._pairs(),
+            ensure_queue=self._ensure_queue,
             handler=self._handler(signer),
             held=HeldRequests(self._connection),
             results=self._results(),
@@ -103,11 +106,12 @@ class Assembly:
 
         Raises:
             RetryError: NATS is away; the same call again goes on from there.
-            HaltError: the stream of requests cannot be brought into its new form.
+            HaltError: a queue cannot be brought into its new form.
         """
-        await streams.ensure_requests(self._js, settings)
+        await queues.ensure(self._js, settings)
         pairs = await self._pairs()
         self._clients.replace(settings.clients)
+        self._settings = settings
         if self._worker is not None:
             await self._worker.serve(pairs)
 
@@ -126,19 +130,21 @@ class Assembly:
         await QueryService(answering, self._record, self._settings.query.page_size).start()
         await CancelService(answering, self._record, self._journal).start()
 
-    def chores(self) -> list[Coroutine[Any, Any, None]]:
+    def chores(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What goes on beside the requests; each runs until it is cancelled."""
         watchdog = Watchdog(self._js, self._settings, self._health, self._metrics, self._clock)
-        return [self._room.run(), watchdog.run(), self._sweeper().run()]
+        upkeep = Upkeep(self._js, self._nodes_js, self._settings, self._health, self._clock)
+        return [self._room.run, watchdog.run, self._sweeper().run, upkeep.run]
 
     # --- the parts
 
     async def _pairs(self) -> list[Pair]:
-        """Every client and operation that has a subject in the stream, also those that left the configuration."""
-        info = await streams.info(self._js, subjects.REQUESTS_STREAM)
-        present = info["config"]["subjects"] if info else []
-        parsed = [subjects.parse_request(subject) for subject in present]
-        return [(found.client, found.operation) for found in parsed if found is not None]
+        """Every client and operation that has a subject in a queue, also those that left the configuration."""
+        taken = [await queues.taken_subjects(self._js, client) for client in await queues.clients(self._js)]
+        return [(subject.client, subject.operation) for of_client in taken for subject in of_client]
+
+    async def _ensure_queue(self, client: str) -> None:
+        await queues.ensure_one(self._js, self._settings, client)
 
     def _lane(self, operation: Operation) -> Lane:
         cap, lookahead = self._settings.mpcium.lane(operation).in_flight, self._settings.worker.lookahead

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from initiator.bus import scan, streams
+from initiator.bus import queues, scan
 from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream, Stored
 from initiator.core import deadletter, subjects
@@ -23,7 +23,7 @@ class DeadLetters:
 
     def __init__(self, js: JetStream) -> None:
         self._js = js
-        self._taken: frozenset[str] | None = None
+        self._taken: dict[str, list[subjects.RequestSubject]] = {}
 
     async def select(self, selection: Selection) -> AsyncIterator[DeadLetter]:
         """The letters of a selection, oldest first.
@@ -77,23 +77,20 @@ class DeadLetters:
         if letter.client is None:
             raise RejectError(Code.INVALID_SUBJECT, "a result of the nodes is no request: it cannot be replayed")
         subject = subjects.request(letter.client, letter.operation)
-        if subject not in await self._taken_subjects():
+        if subjects.RequestSubject(letter.client, letter.operation) not in await self._taken_subjects(letter.client):
             # the letter's own subject is not asked: what a sender's message says of itself proves nothing
             raise RejectError(
                 Code.POLICY_DENIED,
-                f"no such client: {subjects.REQUESTS_STREAM} takes nothing on {subject}",
+                f"no such client: no queue takes anything on {subject}",
                 field="client",
                 hint=f"clients.{letter.client} is gone from the daemon's configuration, or lost this operation",
             )
         return subject
 
-    async def _taken_subjects(self) -> frozenset[str]:
-        if self._taken is None:
-            info = await streams.info(self._js, subjects.REQUESTS_STREAM)
-            if info is None:
-                raise _no_stream(subjects.REQUESTS_STREAM)
-            self._taken = frozenset(info["config"]["subjects"])
-        return self._taken
+    async def _taken_subjects(self, client: str) -> list[subjects.RequestSubject]:
+        if client not in self._taken:
+            self._taken[client] = await queues.taken_subjects(self._js, client)
+        return self._taken[client]
 
     async def drop(self, sequence: int) -> None:
         """Delete one letter.

@@ -131,11 +131,17 @@ class Pull:
                     must_ensure = self._gone = False
                 await self._ask_once(inbox)
                 backoff_s = 0.1
-            except InitiatorError as error:
-                log.warning("pull.failed", durable=self._durable, code=error.code, reason=error.reason)
+            except Exception as error:
+                self._note(error)
                 must_ensure = True
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, 2.0)
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, InitiatorError):
+            log.warning("pull.failed", durable=self._durable, code=error.code, reason=error.reason)
+        else:  # one that nobody foresaw must not end the pull: whose messages it asks for would wait for ever
+            log.error("pull.failed", durable=self._durable, error_type=type(error).__name__, exc_info=error)
 
     async def _ask_once(self, inbox: str) -> None:
         """One pull request from its asking to its end: filled, expired, refused or silent."""

@@ -27,6 +27,11 @@ log = get_logger()
 NANOSECOND = 1_000_000_000
 Form = dict[str, Any]
 
+RESTORE = (
+    "restore it from a backup; only if nothing that was ever signed matters any more, delete all INITIATOR_ streams: "
+    "then a new record is begun"
+)
+
 # What the server fills in and what other forms may rightly differ in is not compared.
 _COMPARED_NODE_FIELDS = ("subjects", "retention", "storage", "discard", "max_age", "max_bytes")
 
@@ -35,7 +40,7 @@ def nanoseconds(seconds: float) -> int:
     return round(seconds * NANOSECOND)
 
 
-def _own(name: str, stream_subjects: list[str], replicas: int, **extra: Any) -> Form:
+def own_form(name: str, stream_subjects: list[str], replicas: int, **extra: Any) -> Form:
     base: Form = {
         "name": name,
         "subjects": stream_subjects,
@@ -51,36 +56,13 @@ def _own(name: str, stream_subjects: list[str], replicas: int, **extra: Any) -> 
     return base | extra
 
 
-def requests_form(settings: Settings, kept_subjects: Iterable[str] = ()) -> Form:
-    """The work queue of requests: a subject per client and operation, so that a stranger has no responders.
-
-    Args:
-        kept_subjects: subjects of clients that left the configuration but still have requests waiting.
-    """
-    streams = settings.streams
-    wanted = [subjects.request(name, op) for name, client in settings.clients.items() for op in client.operations]
-    return _own(
-        subjects.REQUESTS_STREAM,
-        sorted({*wanted, *kept_subjects}),
-        streams.replicas,
-        description="requests to initiator; one subject per client and operation",
-        retention="workqueue",
-        max_bytes=streams.max_requests_bytes,
-        max_msg_size=streams.max_request_bytes,
-        max_msgs_per_subject=streams.max_queued_per_client,
-        discard_new_per_subject=True,
-        # one client's Nats-Msg-Id would swallow another's request; requests are joined by what they ask, not by that
-        duplicate_window=NANOSECOND // 10,
-    )
-
-
 def events_form(settings: Settings) -> Form:
     """The record: refuses to forget (no deletes, no purges, finals as long as configured); republishes what it stored.
 
     What expires sooner or later than the stream's age says so itself: see `record.Retention`.
     """
     streams = settings.streams
-    return _own(
+    return own_form(
         subjects.EVENTS_STREAM,
         [f"{subjects.EVENTS}.>", "initiator.reject.>"],
         streams.replicas,
@@ -97,7 +79,7 @@ def events_form(settings: Settings) -> Form:
 
 def dead_form(settings: Settings) -> Form:
     streams = settings.streams
-    return _own(
+    return own_form(
         subjects.DEAD_STREAM,
         ["initiator.dead.>"],
         streams.replicas,
@@ -110,9 +92,9 @@ def dead_form(settings: Settings) -> Form:
 
 def takeovers_form(settings: Settings) -> Form:
     """Marks of takeovers, a few for each request whose holder died."""
-    return _own(
+    return own_form(
         subjects.TAKEOVERS_STREAM,
-        ["initiator.takeover.*.*"],
+        ["initiator.takeover.*.*.*"],
         settings.streams.replicas,
         description="marks of takeovers, by request: after five deaths in one state it is given up",
         discard="old",
@@ -123,7 +105,7 @@ def takeovers_form(settings: Settings) -> Form:
 
 def limits_form(settings: Settings) -> Form:
     """Until when places under a shared limit are taken: one message a limit."""
-    return _own(
+    return own_form(
         subjects.LIMITS_STREAM,
         ["initiator.limit.*"],
         settings.streams.replicas,
@@ -135,7 +117,7 @@ def limits_form(settings: Settings) -> Form:
 
 def slots_form(settings: Settings, operation: Operation) -> Form:
     """The cap in flight at the nodes: as many messages as slots, one subject per id."""
-    return _own(
+    return own_form(
         subjects.SLOTS_STREAMS[operation],
         [f"initiator.slot.{operation}.*"],
         settings.streams.replicas,
@@ -145,11 +127,11 @@ def slots_form(settings: Settings, operation: Operation) -> Form:
 
 
 def own_forms(settings: Settings) -> list[Form]:
-    """Every stream of ours, in the order in which they are needed."""
+    """Every stream of ours but the queues, in the order in which they are needed."""
     capped = [op for op in Operation if settings.mpcium.lane(op).in_flight]
     slots = [slots_form(settings, op) for op in capped]
     first = [events_form(settings), dead_form(settings), takeovers_form(settings), limits_form(settings)]
-    return [*first, *slots, requests_form(settings)]
+    return [*first, *slots]
 
 
 def node_request_form(operation: Operation) -> Form:
@@ -194,10 +176,10 @@ def node_forms(routing: str) -> list[Form]:
     return [node_request_form(Operation.KEYGEN), node_request_form(Operation.SIGN), node_results_form(routing)]
 
 
-async def info(js: JetStream, name: str) -> dict[str, Any] | None:
-    """`STREAM.INFO`, or None where there is no such stream."""
+async def info(js: JetStream, name: str, *, subjects_filter: str = "") -> dict[str, Any] | None:
+    """`STREAM.INFO`, or None where there is no such stream; with counts by subject for those that match."""
     try:
-        return await js.api(f"STREAM.INFO.{name}", {"subjects_filter": "", "deleted_details": False})
+        return await js.api(f"STREAM.INFO.{name}", {"subjects_filter": subjects_filter, "deleted_details": False})
     except NotFoundError:
         return None
 
@@ -214,46 +196,43 @@ def differences(form: Mapping[str, Any], actual: Mapping[str, Any], fields: Iter
     return found
 
 
+async def make(js: JetStream, form: Form) -> bool:
+    """Make a stream in this form if it is missing; returns whether it was."""
+    if await info(js, form["name"]) is not None:
+        return False
+    await js.api(f"STREAM.CREATE.{form['name']}", form)
+    return True
+
+
 async def ensure_own(js: JetStream, settings: Settings) -> None:
-    """Create our streams, or grow them to the configured form.
+    """Create our streams but the queues, or grow them to the configured form.
 
     Raises:
-        HaltError: a stream exists in a form that cannot be changed in place.
+        HaltError: `STREAM_FORM`: a stream exists in a form that cannot be changed in place; `RECORD_LOST`: the record
+            is missing although it was there once.
     """
-    for form in own_forms(settings):
+    record, *others = own_forms(settings)
+    if await info(js, record["name"]) is None:
+        await _check_never_made(js, [form["name"] for form in others])
+    for form in (record, *others):
         existing = await info(js, form["name"])
         if existing is None:
             await js.api(f"STREAM.CREATE.{form['name']}", form)
-        elif form["name"] == subjects.REQUESTS_STREAM:
-            await _update_requests(js, settings, existing["config"])
         else:
-            await _update(js, form, existing["config"])
+            await update(js, form, existing["config"])
 
 
-async def ensure_requests(js: JetStream, settings: Settings) -> None:
-    """Bring the queue of requests into the form that fits these clients.
-
-    Raises:
-        HaltError: as `ensure_own`.
-    """
-    existing = await info(js, subjects.REQUESTS_STREAM)
-    if existing is None:
-        await js.api(f"STREAM.CREATE.{subjects.REQUESTS_STREAM}", requests_form(settings))
-    else:
-        await _update_requests(js, settings, existing["config"])
+async def _check_never_made(js: JetStream, others: list[str]) -> None:
+    """A record that was there once is not made anew: an empty one would let every id be signed again."""
+    # the limit's stream is made by whoever asks KMS first, perhaps before the record
+    present = [name for name in others if name != subjects.LIMITS_STREAM and await info(js, name) is not None]
+    if present:
+        reason = f"{subjects.EVENTS_STREAM} is missing, although {present[0]}, which is made after it, is there"
+        raise HaltError(Code.RECORD_LOST, reason, field=subjects.EVENTS_STREAM, hint=RESTORE)
 
 
-async def _update_requests(js: JetStream, settings: Settings, actual: Mapping[str, Any]) -> None:
-    """Subjects that left the configuration go, unless they hold requests: those go on being served."""
-    form = requests_form(settings, await _with_requests(js))
-    await _update(js, form, actual)
-    # a request that came between the look and the update is in the stream, and nothing would ask for it any more
-    late = set(await _with_requests(js)) - set(form["subjects"])
-    if late:
-        await _update(js, requests_form(settings, {*form["subjects"], *late}), dict(actual) | form)
-
-
-async def _update(js: JetStream, form: Form, actual: Mapping[str, Any]) -> None:
+async def update(js: JetStream, form: Form, actual: Mapping[str, Any]) -> None:
+    """Bring a stream of ours into its form; raises as `ensure_own`."""
     different = differences(form, actual)
     if not different:
         return
@@ -266,12 +245,6 @@ async def _update(js: JetStream, form: Form, actual: Mapping[str, Any]) -> None:
             field="streams",
             hint="undo the setting, or move the data to a stream of the new form with the nats tools",
         ) from error
-
-
-async def _with_requests(js: JetStream) -> list[str]:
-    """All subjects that hold requests, also those that the stream takes no more: a crash may have left some behind."""
-    state = await js.api(f"STREAM.INFO.{subjects.REQUESTS_STREAM}", {"subjects_filter": ">"})
-    return list(state["state"].get("subjects") or {})
 
 
 async def ensure_nodes(js: JetStream, routing: str) -> None:
@@ -313,21 +286,6 @@ def check_node_form(form: Form, actual: Mapping[str, Any], routing: str) -> None
             hint="mpcium's Go nodes cannot start on it either (error 10052); its TypeScript client makes such "
             "streams: let a Go node create them first",
         )
-
-
-def request_durable_form(settings: Settings, client: str, operation: Operation) -> Form:
-    """The durable that all replicas share for one client and operation."""
-    return {
-        "durable_name": subjects.durable(client, operation),
-        "description": f"{operation} requests of {client}",
-        "ack_policy": "explicit",
-        "deliver_policy": "all",
-        "filter_subject": subjects.request(client, operation),
-        "ack_wait": nanoseconds(settings.worker.ack_wait_s),
-        "max_deliver": -1,  # a request that reached a maximum would never be delivered again, only advised of
-        "max_ack_pending": settings.worker.max_ack_pending,
-        "max_waiting": 512,
-    }
 
 
 def result_durable_form(operation: Operation, client_id: str | None) -> Form:

@@ -114,10 +114,11 @@ def _region(name: str, error: InitiatorError | None) -> Finding:
 
 
 async def _nats(settings: Settings) -> list[Finding]:
-    from initiator.bus import inspect, streams
+    from initiator.bus import inspect, queues, streams
 
     routing = settings.mpcium.routing
-    own = [(f"stream {form['name']}", partial(inspect.own_stream, form=form)) for form in streams.own_forms(settings)]
+    forms = [*streams.own_forms(settings), *(queues.form(settings, client) for client in sorted(settings.clients))]
+    own = [(f"stream {form['name']}", partial(inspect.own_stream, form=form)) for form in forms]
     nodes = [
         (f"stream {form['name']}", partial(inspect.node_stream, form=form, routing=routing))
         for form in streams.node_forms(routing)

@@ -272,7 +272,9 @@ class StreamSettings(Section):
     max_queued_per_client: int = Field(
         100_000, ge=1, description="unfinished requests of one client and operation; more are refused at the door"
     )
-    max_requests_bytes: int = Field(1_073_741_824, ge=1_048_576, description="size of the request queue")
+    max_queued_bytes_per_client: int = Field(
+        67_108_864, ge=1_048_576, description="bytes of one client's unfinished requests; more are refused at the door"
+    )
     max_events_bytes: int = Field(-1, ge=-1, description="size of the record; -1: as large as the server allows")
     claim_high_water: float = Field(
         0.9, gt=0, le=1, description="above this part of max_events_bytes no new id is claimed: requests wait"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from initiator.core.model import Operation
 
-REQUESTS_STREAM = "INITIATOR_REQUESTS"
+REQUESTS_STREAM_PREFIX = "INITIATOR_REQUESTS_"
 EVENTS_STREAM = "INITIATOR_EVENTS"
 DEAD_STREAM = "INITIATOR_DEAD"
 TAKEOVERS_STREAM = "INITIATOR_TAKEOVERS"
@@ -68,8 +68,18 @@ def is_client(text: str) -> bool:
     return _CLIENT.fullmatch(text) is not None
 
 
+def requests_stream(client: str) -> str:
+    """The stream that queues one client's requests."""
+    return f"{REQUESTS_STREAM_PREFIX}{client}"
+
+
 def request(client: str, operation: Operation) -> str:
     return f"initiator.request.{client}.{operation}"
+
+
+def closed(client: str) -> str:
+    """What the queue of a client that left listens to: nobody may publish there."""
+    return f"initiator.closed.{client}"
 
 
 def parse_request(subject: str) -> RequestSubject | None:
@@ -116,8 +126,8 @@ def parse_dead(subject: str) -> DeadSubject | None:
             return None
 
 
-def takeover(operation: Operation, request_seq: int) -> str:
-    return f"initiator.takeover.{operation}.{request_seq}"
+def takeover(client: str, operation: Operation, request_seq: int) -> str:
+    return f"initiator.takeover.{client}.{operation}.{request_seq}"
 
 
 def slot(operation: Operation, operation_id: str) -> str:

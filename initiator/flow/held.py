@@ -44,7 +44,12 @@ class Held:
 
     @property
     def sequence(self) -> int:
+        """Its sequence in its client's queue."""
         return self.delivery.sequence
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.client, self.delivery.sequence
 
     @property
     def data(self) -> bytes:
@@ -52,11 +57,11 @@ class Held:
 
 
 class HeldRequests:
-    """All held requests of this replica, by stream sequence."""
+    """All held requests of this replica, by client and sequence in its queue."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._held: dict[int, Held] = {}
+        self._held: dict[tuple[str, int], Held] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -66,25 +71,25 @@ class HeldRequests:
 
     def take(self, client: str, operation: Operation, delivery: Delivery) -> Held | None:
         """Hold a delivered request; None if it is held already (then only its ack subject is renewed)."""
-        present = self._held.get(delivery.sequence)
-        if present is not None:
-            present.delivery = delivery
-            return None
-        held = self._held[delivery.sequence] = Held(client, operation, delivery)
-        return held
+        held = Held(client, operation, delivery)
+        present = self._held.setdefault(held.key, held)
+        if present is held:
+            return held
+        present.delivery = delivery
+        return None
 
     async def settle(self, held: Held) -> None:
         """Ack: its final event is stored. A lost ack only means one more look at the record."""
-        self._held.pop(held.sequence, None)
+        self._held.pop(held.key, None)
         await self._send(held, ACK)
 
     def forget(self, held: Held) -> None:
         """Stop the heartbeats of a request that we cannot serve: it is delivered again after the ack wait."""
-        self._held.pop(held.sequence, None)
+        self._held.pop(held.key, None)
 
     async def hand_back(self, held: Held) -> None:
         """Nak without delay: whoever is alive goes on from the record."""
-        if self._held.pop(held.sequence, None) is not None:
+        if self._held.pop(held.key, None) is not None:
             await self._send(held, NAK)
 
     async def heartbeat(self) -> None:

@@ -38,7 +38,7 @@ class Takeovers:
         await self._leave(held, _HANDED_BACK)
 
     async def _words(self, held: Held) -> list[str]:
-        subject, sequence, found = subjects.takeover(held.operation, held.sequence), 1, []
+        subject, sequence, found = subjects.takeover(held.client, held.operation, held.sequence), 1, []
         while (stored := await self._js.next(subjects.TAKEOVERS_STREAM, subject, sequence)) is not None:
             if stored.headers.get(_STATE) == str(held.state):
                 found.append(stored.headers.get(_WORD, ""))
@@ -47,4 +47,4 @@ class Takeovers:
 
     async def _leave(self, held: Held, word: str) -> None:
         headers = {_STATE: str(held.state), _WORD: word}
-        await self._js.publish(subjects.takeover(held.operation, held.sequence), b"", headers)
+        await self._js.publish(subjects.takeover(held.client, held.operation, held.sequence), b"", headers)

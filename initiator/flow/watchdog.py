@@ -8,7 +8,8 @@ that sees nothing of its own is no blind spot.
 
 from __future__ import annotations
 
-from initiator.bus.jetstream import JetStream
+from initiator.bus import queues
+from initiator.bus.jetstream import JetStream, Stored
 from initiator.config.schema import Settings
 from initiator.core import subjects
 from initiator.core.events import State
@@ -40,7 +41,8 @@ class Watchdog:
         self._bounds = {op: settings.mpcium.lane(op).result_timeout_s + ack_wait_s for op in Operation}
         self._look_s = min(LOOK_S, *(bound / 4 for bound in self._bounds.values()))
         self._stalled: dict[Operation, bool] = dict.fromkeys(Operation, False)
-        self._oldest: dict[Operation, tuple[int, float]] = {}  # its sequence, and since when it has been the oldest
+        # its queue and sequence, and since when it has been the oldest
+        self._oldest: dict[Operation, tuple[tuple[str, int], float]] = {}
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -48,13 +50,29 @@ class Watchdog:
         while True:
             await self._clock.sleep(self._look_s)
             try:
-                for operation in Operation:
-                    await self._look(operation)
+                await self.look()
             except InitiatorError as error:
                 log.debug("watchdog.blind", code=error.code.value, reason=error.reason)  # other parts say why
 
-    async def _look(self, operation: Operation) -> None:
-        still_s = await self._standing_still(operation)
+    async def look(self) -> None:
+        """Look at all lanes once."""
+        oldest = await self._oldest_waiting()
+        for operation in Operation:
+            await self._look(operation, oldest.get(operation))
+
+    async def _oldest_waiting(self) -> dict[Operation, Stored]:
+        """The oldest request of each operation, over the queues of all clients."""
+        found: dict[Operation, Stored] = {}
+        for client in await queues.clients(self._js):
+            for subject in await queues.waiting(self._js, client):
+                parsed = subjects.parse_request(subject)
+                oldest = await self._js.next(subjects.requests_stream(client), subject, 1)
+                if parsed and oldest and (parsed.operation not in found or oldest.time < found[parsed.operation].time):
+                    found[parsed.operation] = oldest
+        return found
+
+    async def _look(self, operation: Operation, oldest: Stored | None) -> None:
+        still_s = await self._standing_still(operation, oldest)
         stalled = still_s > self._bounds[operation]
         if stalled == self._stalled[operation]:
             return
@@ -67,12 +85,11 @@ class Watchdog:
         standing = [op.value for op, stands in self._stalled.items() if stands]
         self._health.set(PART, not standing, f"requests wait and nothing moves: {', '.join(standing)}", Code.STALLED)
 
-    async def _standing_still(self, operation: Operation) -> float:
+    async def _standing_still(self, operation: Operation, oldest: Stored | None) -> float:
         """For how many seconds work has waited and nothing has moved."""
-        oldest = await self._js.next(subjects.REQUESTS_STREAM, subjects.request("*", operation), 1)
         if oldest is None:
             return 0.0
-        moved_at = max(oldest.time, self._oldest_since(operation, oldest.sequence))
+        moved_at = max(oldest.time, self._oldest_since(operation, oldest))
         for state in _MOVES:
             if self._clock.now() - moved_at <= self._bounds[operation]:
                 break  # recent enough: what is newer changes nothing
@@ -80,9 +97,10 @@ class Watchdog:
             moved_at = max(moved_at, last.time if last else 0.0)
         return self._clock.now() - moved_at
 
-    def _oldest_since(self, operation: Operation, sequence: int) -> float:
+    def _oldest_since(self, operation: Operation, oldest: Stored) -> float:
         """Since when this request has been the oldest, as far as we saw; 0 if we saw no other one before it."""
         known = self._oldest.get(operation)
-        if known is None or known[0] != sequence:
-            known = self._oldest[operation] = (sequence, self._clock.now() if known else 0.0)
+        one = (oldest.subject, oldest.sequence)
+        if known is None or known[0] != one:
+            known = self._oldest[operation] = (one, self._clock.now() if known else 0.0)
         return known[1]

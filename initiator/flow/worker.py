@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
-from initiator.bus import streams
+from initiator.bus import queues, streams
+from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream
 from initiator.bus.pull import Delivery, Pull
 from initiator.config.schema import Settings
@@ -40,6 +41,7 @@ class Worker:
         js: JetStream of our own account.
         nodes_js: JetStream of the nodes' account.
         pairs: the client and operation of every request durable.
+        ensure_queue: brings one client's queue into form, or makes it anew.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Worker:
         js: JetStream,
         nodes_js: JetStream,
         pairs: list[Pair],
+        ensure_queue: Callable[[str], Awaitable[None]],
         handler: Handler,
         held: HeldRequests,
         results: Results,
@@ -70,6 +73,7 @@ class Worker:
         self._request_pulls: dict[Pair, Pull] = {}
         self._pulling: dict[Pair, asyncio.Task[None]] = {}
         self._pairs = pairs
+        self._ensure_queue = ensure_queue
         self._stopping = False
         self._was_full = False
         self._result_pulls = {operation: self._result_pull(operation) for operation in Operation}
@@ -78,14 +82,19 @@ class Worker:
 
     def _request_pull(self, pair: Pair) -> Pull:
         client, operation = pair
-        form = streams.request_durable_form(self._settings, client, operation)
+        stream, form = subjects.requests_stream(client), queues.durable_form(self._settings, client, operation)
 
         async def ensure() -> None:
-            await streams.ensure_durable(self._js, subjects.REQUESTS_STREAM, form)
+            try:
+                await streams.ensure_durable(self._js, stream, form)
+            except NotFoundError:
+                await self._ensure_queue(client)
+                log.warning("worker.queue_made_anew", stream=stream)  # somebody deleted it, and what waited in it
+                await streams.ensure_durable(self._js, stream, form)
 
         return Pull(
             self._js,
-            subjects.REQUESTS_STREAM,
+            stream,
             form["durable_name"],
             want=lambda: self._room_for(pair),
             on_delivery=lambda delivery: self._on_request(pair, delivery),

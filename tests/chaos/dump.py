@@ -15,8 +15,10 @@ import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from tests.chaos.profile import QUEUES
+
 OWN = (
-    "INITIATOR_REQUESTS",
+    *QUEUES,
     "INITIATOR_EVENTS",
     "INITIATOR_SLOTS_KEYGEN",
     "INITIATOR_SLOTS_SIGN",

@@ -16,10 +16,10 @@ from nats.errors import Error as NatsError
 from initiator.dev import accounts
 from tests.chaos import kms, nodes
 from tests.chaos.files import write_line
-from tests.chaos.profile import CLIENTS
+from tests.chaos.profile import CLIENTS, QUEUES
 from tests.chaos.world import World
 
-STREAMS = ("INITIATOR_REQUESTS", "INITIATOR_EVENTS", "INITIATOR_SLOTS_SIGN", "INITIATOR_SLOTS_KEYGEN")
+STREAMS = (*QUEUES, "INITIATOR_EVENTS", "INITIATOR_SLOTS_SIGN", "INITIATOR_SLOTS_KEYGEN")
 LAYERS = ("replicas", "bus", "kms", "nodes")
 Inflict = Callable[[random.Random], Awaitable[None]]
 

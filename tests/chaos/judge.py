@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 Line = Mapping[str, Any]
 Key = tuple[str, str]
+Request = tuple[str, int]  # its client, and its sequence in that client's queue
 ZEROS = ("lost", "twice", "invalid", "stuck", "conflicts_signed")
 _PREFIXES = {"mpc.keygen_request.": "keygen", "mpc.signing_request.": "sign"}
 _SIGNED_FIELDS = {
@@ -63,8 +64,8 @@ class Evidence:
 
     submissions: list[Line]
     events: list[Event]
-    rejections: dict[int, list[Line]]
-    queued: set[int]
+    rejections: dict[Request, list[Line]]
+    queued: set[Request]
     publications: list[Publication]
     keys: dict[str, Line]
     faults: list[Line] = field(default_factory=list)
@@ -73,17 +74,22 @@ class Evidence:
     @classmethod
     def read(cls, folder: Path) -> Evidence:
         stored = [_message(line) for line in _lines(folder / "INITIATOR_EVENTS.jsonl")]
-        rejections: dict[int, list[Line]] = defaultdict(list)
+        rejections: dict[Request, list[Line]] = defaultdict(list)
         for subject, body, _ in stored:
             if subject.startswith("initiator.reject."):
-                rejections[int(subject.split(".")[4])].append(body)
+                _, _, client, _, sequence, _ = subject.split(".")
+                rejections[client, int(sequence)].append(body)
         at_nodes = [line for name in ("mpc-keygen", "mpc-signing") for line in _lines(folder / f"{name}.jsonl")]
         slots = ("INITIATOR_SLOTS_KEYGEN", "INITIATOR_SLOTS_SIGN", "INITIATOR_SLOTS_RESHARE", "mpc")
         return cls(
             submissions=_lines(folder / "submissions.jsonl"),
             events=[_event(*one) for one in stored if one[0].startswith("initiator.event.")],
             rejections=rejections,
-            queued={int(line["seq"]) for line in _lines(folder / "INITIATOR_REQUESTS.jsonl")},
+            queued={
+                (line["subject"].split(".")[2], int(line["seq"]))
+                for queue in folder.glob("INITIATOR_REQUESTS_*.jsonl")
+                for line in _lines(queue)
+            },
             publications=[_publication(line) for line in at_nodes]
             + [Publication("reshare", line["session_id"], "", line) for line in _lines(folder / "reshares.jsonl")],
             keys=_keys(_lines(folder / "answers.jsonl")),
@@ -169,18 +175,18 @@ class Judge:
 
     def _end_of(self, line: Line) -> str:
         """How one acknowledged request ended."""
-        sequence, key = line["sequence"], (line["op"], line["id"])
-        rejections = self._seen.rejections.get(sequence, [])
+        request, key = _request(line), (line["op"], line["id"])
+        rejections = self._seen.rejections.get(request, [])
         if len(rejections) > 1:
-            self._find("twice", f"request {sequence} was rejected {len(rejections)} times")
+            self._find("twice", f"request {request} was rejected {len(rejections)} times")
         own = self._owns(line)
         if rejections:
             if own and self._finals(key) and rejections[0]["code"] == "CONFLICT":
-                self._find("twice", f"request {sequence} was rejected, and its operation {key} ended")
+                self._find("twice", f"request {request} was rejected, and its operation {key} ended")
             return "rejected"
         if not own or not self._finals(key):
-            what = "stuck" if sequence in self._seen.queued else "lost"
-            return self._find(what, f"request {sequence} {key}: no final event")
+            what = "stuck" if request in self._seen.queued else "lost"
+            return self._find(what, f"request {request} {key}: no final event")
         return self._finals(key)[0].state
 
     def _owns(self, line: Line) -> bool:
@@ -288,13 +294,17 @@ class Judge:
         waits = []
         for line in acked:
             finals = self._finals((line["op"], line["id"]))
-            if not finals or line["sequence"] in self._seen.rejections:
+            if not finals or _request(line) in self._seen.rejections:
                 continue
             ended = [f["ended"] for f in self._seen.faults if line["sent_at"] < f["ended"] < finals[0].time]
             if ended:
                 waits.append(finals[0].time - max(ended))
         waits.sort()
         return round(waits[int(len(waits) * 0.99)], 2) if waits else 0.0
+
+
+def _request(line: Line) -> Request:
+    return line["client"], line["sequence"]
 
 
 def _bytes(value: Any) -> bytes:

@@ -21,7 +21,7 @@ from initiator.dev import accounts
 from tests.chaos.files import folder_of, write_line
 from tests.chaos.judge import ZEROS
 from tests.chaos.load import Load
-from tests.chaos.profile import Profile
+from tests.chaos.profile import QUEUES, Profile
 from tests.chaos.run import empty, judged, spy
 from tests.chaos.world import Replica, World, world
 
@@ -101,7 +101,7 @@ async def _watch(one: World, load: Load, part: str, seconds: float) -> dict[str,
             await asyncio.sleep(0.1)
     ready_s = time.monotonic() - back
     await asking
-    await empty(one, accounts.DAEMON, "INITIATOR_REQUESTS")
+    await empty(one, accounts.DAEMON, *QUEUES)
     pairs = list(zip(before, after, strict=True))
     return {
         "ready": [ready for ready, _ in said],

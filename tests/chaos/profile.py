@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 CLIENTS = ("alice", "bob", "carol")
+QUEUES = tuple(f"INITIATOR_REQUESTS_{client}" for client in CLIENTS)
 SETTLE_S = 60.0
 """After the last fault everything has this long to come to its end; what has not is stuck."""
 

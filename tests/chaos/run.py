@@ -22,7 +22,7 @@ from tests.chaos.files import write_line
 from tests.chaos.judge import ZEROS, Evidence, Judge
 from tests.chaos.load import Load
 from tests.chaos.patience import connect
-from tests.chaos.profile import SETTLE_S, Profile
+from tests.chaos.profile import QUEUES, SETTLE_S, Profile
 from tests.chaos.world import World, world
 
 LEAST_SHARE = 0.70
@@ -66,7 +66,7 @@ async def _unleash(one: World, folder: Path, layers: Sequence[str]) -> dict[str,
                 until = time.monotonic() + one.profile.duration_s
                 strikes = Faults(one, struck, layers)
                 await asyncio.gather(load.run(until), strikes.run(until))
-                await empty(one, accounts.DAEMON, "INITIATOR_REQUESTS")
+                await empty(one, accounts.DAEMON, *QUEUES)
         finally:
             await load.close()
         return strikes.counts

@@ -59,7 +59,7 @@ def right() -> Evidence:
     return Evidence(
         submissions=[submission(1, 1), submission(2, 2), submission(3, 3, id="x", valid=False)],
         events=[claim, event("signed"), event("published"), completed()],
-        rejections={3: [{"code": "INVALID_FIELD"}]},
+        rejections={("alice", 3): [{"code": "INVALID_FIELD"}]},
         queued=set(),
         publications=[publication()],
         keys={"w": KEYS},
@@ -86,9 +86,9 @@ def test_what_went_well_is_counted_and_not_found_fault_with() -> None:
     ("what", "changes"),
     [
         ("lost", {"rejections": {}}),
-        ("stuck", {"rejections": {}, "queued": {3}}),
-        ("twice", {"rejections": {3: [{"code": "A"}, {"code": "A"}]}}),
-        ("twice", {"rejections": {3: [{"code": "A"}], 2: [{"code": "CONFLICT"}]}}),
+        ("stuck", {"rejections": {}, "queued": {("alice", 3)}}),
+        ("twice", {"rejections": {("alice", 3): [{"code": "A"}, {"code": "A"}]}}),
+        ("twice", {"rejections": {("alice", 3): [{"code": "A"}], ("alice", 2): [{"code": "CONFLICT"}]}}),
         ("twice", {"publications": [publication(), publication()]}),
         ("twice", {"publications": [publication(), publication("t~2")]}),
         ("conflicts_signed", {"publications": [publication(tx="b3RoZXI=")]}),

@@ -25,7 +25,8 @@ DEADLINE_S = 40.0
 ACK_WAIT_S = 0.9
 KEYGEN, SIGN = {"wallet_id": "w"}, sign_request("w0", tx_id="tx")
 RESHARE = {"session_id": "s", "node_ids": ["node0", "node1"], "new_threshold": 1, "key_type": "ed25519"} | KEYGEN
-STREAMS = ["INITIATOR_REQUESTS", "mpc", *(f"INITIATOR_SLOTS_{op}" for op in ("KEYGEN", "SIGN", "RESHARE"))]
+QUEUE = "INITIATOR_REQUESTS_alice"
+STREAMS = [QUEUE, "mpc", *(f"INITIATOR_SLOTS_{op}" for op in ("KEYGEN", "SIGN", "RESHARE"))]
 FATE_UNKNOWN = "failed RESULT_TIMEOUT unknown"  # also what a reshare ends with if nobody knows whether it was sent
 NOT_REACHED = "not reached"
 
@@ -102,7 +103,7 @@ class World(Bench):
         for name in STREAMS:
             with contextlib.suppress(nats.errors.Error):
                 state = (await self.js.stream_info(name)).state
-                if state.messages or (name == "INITIATOR_REQUESTS" and state.last_seq < story.repeats):
+                if state.messages or (name == QUEUE and state.last_seq < story.repeats):
                     return False
         return True
 

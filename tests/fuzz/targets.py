@@ -351,7 +351,7 @@ _HEADERS = b"NATS/1.0\r\nInitiator-Code: CONFLICT\r\nInitiator-Time: 2026-01-01T
 
 
 def _message_targets() -> list[Target]:
-    ack = b"$JS.ACK.INITIATOR_REQUESTS.alice_sign.1.2.3.1700000000000000000.0"
+    ack = b"$JS.ACK.INITIATOR_REQUESTS_alice.alice_sign.1.2.3.1700000000000000000.0"
     return [
         Target("delivery", _delivery, (), seeds=(ack,), share=3),
         Target("subject", _subject, (), seeds=(b"initiator.request.alice.sign",), share=3),

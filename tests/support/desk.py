@@ -77,7 +77,7 @@ class Desk:
     async def refused(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> int:
         """The same, and what becomes of it: the sequence of its dead letter."""
         request = await self.publish(subject, data, headers)
-        await self.server.rejection(request)
+        await self.server.rejection(request, client=subject.partition(".")[0])
         return await self.letter_of(subject, request)
 
     async def letter_of(self, subject: str, request: int) -> int:
@@ -95,7 +95,9 @@ class Desk:
         return (await self.server.js.stream_info("INITIATOR_DEAD")).state.messages
 
     async def requests(self) -> int:
-        return (await self.server.js.stream_info("INITIATOR_REQUESTS")).state.last_seq
+        """How many requests were ever published."""
+        queues = [await self.server.js.stream_info(f"INITIATOR_REQUESTS_{client}") for client in ("alice", "bob")]
+        return sum(queue.state.last_seq for queue in queues)
 
 
 def _environment() -> dict[str, str]:

@@ -85,7 +85,7 @@ class Bench:
         self.js = nc.jetstream()
         self.vault = Vault(bytes.fromhex(CHAIN_CODE))
         self.seen: list[dict[str, Any]] = []
-        self.submitted: list[int] = []
+        self.submitted: list[tuple[str, int]] = []
         self._arrived = asyncio.Condition()
 
     async def listen(self) -> None:
@@ -110,7 +110,7 @@ class Bench:
         else:
             data, headers = msgpack.packb(fields), {"Content-Type": "application/msgpack"}
         ack = await self.js.publish(f"initiator.request.{client}.{op}", data, headers=headers | more)
-        self.submitted.append(ack.seq)
+        self.submitted.append((client, ack.seq))
         return ack.seq
 
     def events(self, op: str, operation_id: str) -> list[dict[str, Any]]:
@@ -132,11 +132,11 @@ class Bench:
                         return event
                 await self._arrived.wait()
 
-    async def rejection(self, sequence: int, timeout_s: float = 10.0) -> dict[str, Any]:
+    async def rejection(self, sequence: int, client: str = "alice", timeout_s: float = 10.0) -> dict[str, Any]:
         async with asyncio.timeout(timeout_s), self._arrived:
             while True:
                 for event in self.seen:
-                    if event["state"] == "rejected" and event["request_seq"] == sequence:
+                    if (event["state"], event["client"], event["request_seq"]) == ("rejected", client, sequence):
                         return event
                 await self._arrived.wait()
 
@@ -148,9 +148,9 @@ class Bench:
     async def all_acked(self, timeout_s: float = 10.0) -> bool:
         """Every request of this test has left the queue."""
         async with asyncio.timeout(timeout_s):
-            for sequence in self.submitted:
+            for client, sequence in self.submitted:
                 with contextlib.suppress(NotFoundError):
-                    while await self.js.get_msg("INITIATOR_REQUESTS", sequence):
+                    while await self.js.get_msg(f"INITIATOR_REQUESTS_{client}", sequence):
                         await asyncio.sleep(0.02)
         return True
 
@@ -264,14 +264,17 @@ async def bench(folder: Path) -> AsyncIterator[Bench]:
 @contextlib.asynccontextmanager
 async def daemon(settings: Settings, signer: Signer | None = None) -> AsyncIterator[App]:
     """A daemon in this process, ready; drained at the end."""
-    used: Signer = signer or ScriptedSigner()
+    async with running(App(settings, source(signer or ScriptedSigner()))) as app:
+        yield app
+
+
+def source(signer: Signer) -> SignerSource:
+    """Where a daemon gets this signer from."""
 
     async def connect(_settings: Settings) -> Signer:
-        return used
+        return signer
 
-    source: SignerSource = connect
-    async with running(App(settings, source)) as app:
-        yield app
+    return connect
 
 
 @contextlib.asynccontextmanager

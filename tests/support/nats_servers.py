@@ -37,6 +37,11 @@ class NatsServers:
     def urls(self) -> tuple[str, ...]:
         return tuple(f"nats://127.0.0.1:{port}" for port in self.ports)
 
+    @property
+    def pids(self) -> list[int]:
+        """Of those that run."""
+        return [child.pid for child in self._processes if child is not None]
+
     def _place(self, index: int) -> str:
         store = json.dumps(str(self._folder / f"n{index}"))
         place = f'listen: "127.0.0.1:{self.ports[index]}"\njetstream {{ store_dir: {store}, max_file_store: 1TB }}'

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from initiator.bus import pull as pull_module
-from initiator.bus import streams
+from initiator.bus import queues, streams
 from initiator.bus.connection import Connection, Message
 from initiator.bus.jetstream import JetStream
 from initiator.bus.pull import Delivery, Pull, parse_delivery
@@ -23,7 +23,8 @@ from tests.support.nats_restart import RestartableServer, restartable_server
 
 SETTINGS = Settings.model_validate({"clients": {"alice": {}}, "worker": {"ack_wait_s": 1.0, "heartbeat_s": 0.3}})
 SUBJECT = "initiator.request.alice.sign"
-FORM = streams.request_durable_form(SETTINGS, "alice", Operation.SIGN)
+STREAM = subjects.requests_stream("alice")
+FORM = queues.durable_form(SETTINGS, "alice", Operation.SIGN)
 
 
 @pytest.fixture
@@ -40,14 +41,21 @@ class Taker:
         self.room = room
         self.taken: list[Delivery] = []
         self.ensured = 0
+        self.stumbles = False
         self.pull = Pull(
-            js, subjects.REQUESTS_STREAM, FORM["durable_name"],
-            want=lambda: self.room - len(self.taken), on_delivery=self.taken.append, ensure=self._ensure,
+            js, STREAM, FORM["durable_name"],
+            want=self._want, on_delivery=self.taken.append, ensure=self._ensure,
         )  # fmt: skip
+
+    def _want(self) -> int:
+        if self.stumbles:
+            self.stumbles = False
+            raise ZeroDivisionError
+        return self.room - len(self.taken)
 
     async def _ensure(self) -> None:
         self.ensured += 1
-        await streams.ensure_durable(self.js, subjects.REQUESTS_STREAM, FORM)
+        await streams.ensure_durable(self.js, STREAM, FORM)
 
     async def until(self, count: int, timeout_s: float = 15.0) -> None:
         async with asyncio.timeout(timeout_s):
@@ -61,6 +69,7 @@ async def taker(server: RestartableServer) -> AsyncIterator[Taker]:
     await connection.open()
     js = JetStream(connection)
     await streams.ensure_own(js, SETTINGS)
+    await queues.ensure(js, SETTINGS)
     found = Taker(js)
     running = asyncio.create_task(found.pull.run())
     yield found
@@ -94,11 +103,29 @@ async def test_no_more_is_asked_for_than_there_is_room(taker: Taker) -> None:
     assert len({delivery.sequence for delivery in taker.taken}) == before + 3
 
 
+async def test_an_error_that_nobody_foresaw_does_not_end_the_pull(taker: Taker) -> None:
+    await taker.js.publish(SUBJECT, b"1")
+    await taker.until(1)
+    with capture_logs() as logs:
+        taker.stumbles = True
+        await taker.js.publish(SUBJECT, b"2")  # then it asks for more
+        await taker.js.publish(SUBJECT, b"3")
+        taker.pull.wake()
+        await taker.until(3)
+        taker.pull._start_over()
+        async with asyncio.timeout(5):
+            while taker.stumbles:
+                await asyncio.sleep(0.01)
+    assert [line["error_type"] for line in logs if line["event"] == "pull.failed"] == ["ZeroDivisionError"]
+    await taker.js.publish(SUBJECT, b"4")
+    await taker.until(4)
+
+
 async def test_a_deleted_durable_is_made_again_and_nothing_is_lost(taker: Taker) -> None:
     await taker.js.publish(SUBJECT, b"1")
     await taker.until(1)
     await taker.js.connection.publish(taker.taken[0].message.reply, b"+ACK")
-    await taker.js.api(f"CONSUMER.DELETE.{subjects.REQUESTS_STREAM}.{FORM['durable_name']}")
+    await taker.js.api(f"CONSUMER.DELETE.{STREAM}.{FORM['durable_name']}")
     await taker.js.publish(SUBJECT, b"2")
     await taker.until(2)
     assert taker.ensured >= 2
@@ -150,6 +177,7 @@ async def test_what_a_slow_consumer_dropped_comes_again(
         await connection.open()
         js = JetStream(connection)
         await streams.ensure_own(js, SETTINGS)
+        await queues.ensure(js, SETTINGS)
         for number in range(8):
             await js.publish(SUBJECT, str(number).encode())
         narrow = functools.partial(connection.client.subscribe, pending_msgs_limit=2)
@@ -174,7 +202,7 @@ async def test_what_a_slow_consumer_dropped_comes_again(
 @pytest.mark.parametrize(
     "reply",
     [
-        "$JS.ACK.INITIATOR_REQUESTS.alice_sign.3.41.40.1700000000500000000.0",
+        "$JS.ACK.INITIATOR_REQUESTS_alice.alice_sign.3.41.40.1700000000500000000.0",
         "$JS.ACK.hub.ACCHASH.INITIATOR_REQUESTS.alice_sign.3.41.40.1700000000500000000.0",
         "$JS.ACK.hub.ACCHASH.INITIATOR_REQUESTS.alice_sign.3.41.40.1700000000500000000.0.token",
     ],

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from initiator.bus import streams
-from initiator.bus.errors import StreamFullError, unknown_outcome
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import Settings
 from initiator.core import subjects
 from initiator.core.model import Operation
-from initiator.errors import Code, HaltError, RejectError, RetryError
+from initiator.errors import Code, HaltError
 
 
 def settings(**sections: Any) -> Settings:
@@ -31,75 +30,15 @@ async def test_missing_streams_are_made_in_form_and_made_once(js: JetStream) -> 
         await streams.ensure_own(js, settings())
         for form in streams.own_forms(settings()):
             assert streams.differences(form, await config_of(js, form["name"])) == []
-    requests = await config_of(js, subjects.REQUESTS_STREAM)
-    assert requests["subjects"] == [f"initiator.request.alice.{op}" for op in ("keygen", "reshare", "sign")]
 
 
 async def test_changed_settings_are_brought_in(js: JetStream) -> None:
     await streams.ensure_own(js, settings())
     changed = settings(
-        clients={"alice": {}, "bob": {"operations": ["sign"]}},
-        streams={"max_request_bytes": 2048, "max_queued_per_client": 5},
         mpcium={"sign": {"in_flight": 7}},
     )
     await streams.ensure_own(js, changed)
-    requests = await config_of(js, subjects.REQUESTS_STREAM)
-    assert "initiator.request.bob.sign" in requests["subjects"]
-    assert "initiator.request.bob.keygen" not in requests["subjects"]
-    assert (requests["max_msg_size"], requests["max_msgs_per_subject"]) == (2048, 5)
     assert (await config_of(js, subjects.SLOTS_STREAMS[Operation.SIGN]))["max_msgs"] == 7
-
-
-async def test_a_client_that_left_keeps_its_subject_while_requests_wait(js: JetStream) -> None:
-    await streams.ensure_own(js, settings(clients={"alice": {}, "bob": {}}))
-    await js.publish("initiator.request.bob.sign", b"waiting")
-    await streams.ensure_own(js, settings())
-    kept = (await config_of(js, subjects.REQUESTS_STREAM))["subjects"]
-    assert [subject for subject in kept if ".bob." in subject] == ["initiator.request.bob.sign"]
-    await js.purge(subjects.REQUESTS_STREAM, "initiator.request.bob.sign")
-    await streams.ensure_own(js, settings())
-    assert not any(".bob." in subject for subject in (await config_of(js, subjects.REQUESTS_STREAM))["subjects"])
-
-
-async def test_a_request_that_comes_while_its_client_leaves_is_not_forgotten(
-    js: JetStream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await streams.ensure_own(js, settings(clients={"alice": {}, "bob": {}}))
-    api = js.api
-
-    async def late(name: str, body: Any = None, timeout_s: float | None = None) -> dict[str, Any]:
-        if name == f"STREAM.UPDATE.{subjects.REQUESTS_STREAM}" and not came:
-            came.append(await js.publish("initiator.request.bob.sign", b"late"))
-        return await api(name, body, timeout_s)
-
-    came: list[Any] = []
-    monkeypatch.setattr(js, "api", late)
-    await streams.ensure_requests(js, settings())
-    kept = (await config_of(js, subjects.REQUESTS_STREAM))["subjects"]
-    assert [subject for subject in kept if ".bob." in subject] == ["initiator.request.bob.sign"]
-    assert len(kept) == 4
-
-
-async def test_what_a_crash_left_under_a_subject_that_is_gone_is_found(
-    js: JetStream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await streams.ensure_own(js, settings(clients={"alice": {}, "bob": {}}))
-    api = js.api
-
-    async def crash(name: str, body: Any = None, timeout_s: float | None = None) -> dict[str, Any]:
-        if name == f"STREAM.UPDATE.{subjects.REQUESTS_STREAM}":
-            await js.publish("initiator.request.bob.sign", b"late")
-            await api(name, body, timeout_s)
-            raise unknown_outcome("no answer in time")
-        return await api(name, body, timeout_s)
-
-    monkeypatch.setattr(js, "api", crash)
-    with pytest.raises(RetryError):
-        await streams.ensure_requests(js, settings())
-    monkeypatch.undo()
-    assert ".bob." not in str((await config_of(js, subjects.REQUESTS_STREAM))["subjects"])
-    await streams.ensure_own(js, settings())
-    assert "initiator.request.bob.sign" in (await config_of(js, subjects.REQUESTS_STREAM))["subjects"]
 
 
 async def test_a_stream_of_ours_that_cannot_be_changed_in_place_halts(js: JetStream) -> None:
@@ -111,18 +50,6 @@ async def test_a_stream_of_ours_that_cannot_be_changed_in_place_halts(js: JetStr
         await streams.ensure_own(js, settings())
     assert (error.value.code, error.value.field) == (Code.STREAM_FORM, "streams")
     assert "storage: expected 'file', got 'memory'" in error.value.reason
-
-
-async def test_the_doors_refuse_the_stranger_the_large_and_the_full(js: JetStream) -> None:
-    await streams.ensure_own(js, settings(streams={"max_queued_per_client": 2, "max_request_bytes": 1024}))
-    with pytest.raises(RejectError) as error:
-        await js.publish("initiator.request.alice.sign", b"x" * 2000)
-    assert error.value.code is Code.TOO_LARGE
-    for _ in range(2):
-        await js.publish("initiator.request.alice.sign", b"x")
-    with pytest.raises(StreamFullError):
-        await js.publish("initiator.request.alice.sign", b"x")
-    await js.publish("initiator.request.alice.keygen", b"x")  # the others are not full
 
 
 async def test_the_record_can_be_neither_purged_nor_deleted_from(js: JetStream) -> None:

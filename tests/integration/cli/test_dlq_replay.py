@@ -68,7 +68,7 @@ async def test_a_request_that_gave_out_lies_there_too_and_a_replay_opens_it_agai
     desk.configure(settings_for(desk.server.url, mpcium={"keygen": {"in_flight": 0, "default_expiry_s": 0.5}}))
     async with daemon(desk.settings, ScriptedSigner(*away)):
         request = await desk.publish("alice.keygen", data)
-        desk.server.submitted.append(request)
+        desk.server.submitted.append(("alice", request))
         failed = await desk.server.until("keygen", wallet, "failed")
         assert await desk.server.all_acked()
         sequence = await desk.letter_of("alice.keygen", request)
@@ -85,7 +85,8 @@ async def test_a_request_that_gave_out_lies_there_too_and_a_replay_opens_it_agai
 async def test_an_answer_is_no_exhaustion(served: Desk) -> None:
     """What the nodes refused is in the record; its request is no dead letter."""
     wallet = f"w{time.time_ns()}"
-    served.server.submitted.append(await served.publish("alice.keygen", msgpack.packb({"wallet_id": wallet})))
+    request = await served.publish("alice.keygen", msgpack.packb({"wallet_id": wallet}))
+    served.server.submitted.append(("alice", request))
     await served.server.until("keygen", wallet, "published")
     await served.server.answer("keygen", wallet, served.server.error("keygen", wallet, "ERROR_UNKNOWN"))
     await served.server.until("keygen", wallet, "failed")
@@ -140,7 +141,7 @@ async def test_a_full_queue_and_a_client_that_is_gone_are_told_by_name(desk: Des
         for dry_run in ([], ["--dry-run"]):
             gone = await desk.dlq("replay", str(theirs), *dry_run)
             assert gone.code == 1
-            assert "POLICY_DENIED client: no such client: INITIATOR_REQUESTS takes nothing on" in gone.out + gone.err
+            assert "POLICY_DENIED client: no such client: no queue takes anything on" in gone.out + gone.err
 
 
 async def test_a_header_that_nobody_could_send_again_does_not_keep_a_refusal_from_being_stored(served: Desk) -> None:

@@ -172,7 +172,7 @@ async def test_an_id_that_is_taken_conflicts_before_the_signer_is_asked(
         await server.submit("sign", request)
         await server.until("sign", request["tx_id"], "published")
         sequence = await server.submit("sign", request | change, client=client)
-        rejected = await server.rejection(sequence)
+        rejected = await server.rejection(sequence, client)
     assert (rejected["code"], rejected["field"], rejected["client"]) == ("CONFLICT", "tx_id", client)
     assert "alice" not in rejected["reason"] or client == "alice"
     assert signer.calls == 1

@@ -14,27 +14,19 @@ import pytest
 import pytest_asyncio
 from nats.js.api import DiscardPolicy
 
-from initiator.app import App, SignerSource
+from initiator.app import App
 from initiator.bus.connection import Message
 from initiator.bus.pull import Pull
 from initiator.config.schema import Settings
-from initiator.core.signer import Signer
 from initiator.errors import Code, RetryError
 from initiator.flow.held import HeldRequests
-from tests.support.harness import Bench, ScriptedSigner, bench, daemon, running, settings_for
+from tests.support.harness import Bench, ScriptedSigner, bench, daemon, running, settings_for, source
 
 
 @pytest_asyncio.fixture
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     async with bench(tmp_path_factory.mktemp("overtaken")) as ready:
         yield ready
-
-
-def source(signer: Signer) -> SignerSource:
-    async def connect(_settings: Settings) -> Signer:
-        return signer
-
-    return connect
 
 
 def rejections(server: Bench) -> list[dict[str, Any]]:
@@ -92,7 +84,7 @@ async def test_what_another_has_refused_is_not_claimed_by_whoever_held_it_first(
         other = App(both, source(ScriptedSigner()), lambda: without_bob)
         async with running(other):
             other.reload()
-            assert (await server.rejection(sequence, timeout_s=12.0))["code"] == "POLICY_DENIED"
+            assert (await server.rejection(sequence, client="bob", timeout_s=12.0))["code"] == "POLICY_DENIED"
             await server.until("keygen", first, "published", timeout_s=16.0)
             await asyncio.sleep(1.0)  # its turn comes
             assert (server.states("keygen", bobs), slow.calls) == ([], 1)

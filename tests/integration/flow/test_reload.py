@@ -99,7 +99,7 @@ async def test_a_client_that_leaves_keeps_what_it_has_begun_and_begins_nothing(
     assert said["removed"] == ["bob"]
     # its subject stays as long as a request of it is unfinished; what comes on it is refused, not lost
     sequence = await server.submit("keygen", {"wallet_id": wallet_id()}, client="bob")
-    assert (await server.rejection(sequence))["code"] == "POLICY_DENIED"
+    assert (await server.rejection(sequence, client="bob"))["code"] == "POLICY_DENIED"
     await complete(server, begun)
     assert await server.all_acked()
     await daemon.reload(daemon.with_clients({"alice": {}}))
@@ -153,7 +153,7 @@ async def test_what_waits_for_its_turn_when_its_client_leaves_is_refused(server:
     await server.until("keygen", wallets[0], "accepted")
     await daemon.reload(daemon.with_clients({"alice": {}}))
     for sequence in sequences[1:]:
-        assert (await server.rejection(sequence))["code"] == "POLICY_DENIED"
+        assert (await server.rejection(sequence, client="bob"))["code"] == "POLICY_DENIED"
     await server.until("keygen", wallets[0], "published", "failed")
     assert [server.states("keygen", wallet) for wallet in wallets[1:]] == [["rejected"]] * 3
     assert daemon.signer.calls == 1

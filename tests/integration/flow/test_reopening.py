@@ -90,7 +90,7 @@ async def test_another_client_or_payload_opens_nothing(server: Bench) -> None:
         sequence = await server.submit(
             "keygen", {"wallet_id": wallet}, client="bob", **{"Initiator-Reopen": failed["event_id"]}
         )
-        assert (await server.rejection(sequence))["code"] == "CONFLICT"
+        assert (await server.rejection(sequence, client="bob"))["code"] == "CONFLICT"
     assert server.unrepeated("keygen", wallet) == ["accepted", "failed"]
 
 

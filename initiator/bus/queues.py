@@ -1,0 +1,143 @@
+"""The queues of requests: a work-queue stream for each client, so that none can fill another's.
+
+Invariants:
+- a subject per client and operation, so that a stranger has no responders; a full queue refuses, so that its sender
+  gets an error at once;
+- a queue is never deleted: when its client has left and nothing waits in it, it listens to nothing any more;
+- a queue that is made anew beside an older record goes on with sequences that were never used: what is recorded
+  under a request's sequence (its refusal, say) stays that request's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from initiator.bus.jetstream import JetStream
+from initiator.bus.streams import NANOSECOND, Form, info, nanoseconds, own_form, update
+from initiator.config.schema import Settings
+from initiator.core import subjects
+from initiator.core.model import Operation
+from initiator.errors import HaltError
+
+# Of a queue that takes nothing: the server reserves what a stream may hold.
+_CLOSED_BYTES = 1024
+
+
+def form(settings: Settings, client: str, kept: frozenset[str] = frozenset()) -> Form:
+    """A client's queue.
+
+    Args:
+        kept: subjects that hold requests, although the client may not ask for that any more.
+    """
+    streams = settings.streams
+    configured = settings.clients.get(client)
+    wanted = {subjects.request(client, operation) for operation in configured.operations} if configured else set()
+    taken = sorted(wanted | kept)
+    return own_form(
+        subjects.requests_stream(client),
+        taken or [subjects.closed(client)],
+        streams.replicas,
+        description=f"requests of {client}; one subject per operation",
+        retention="workqueue",
+        max_bytes=streams.max_queued_bytes_per_client if taken else _CLOSED_BYTES,
+        max_msg_size=streams.max_request_bytes,
+        max_msgs_per_subject=streams.max_queued_per_client,
+        discard_new_per_subject=True,
+        # requests are joined by what they ask, not by a sender's Nats-Msg-Id
+        duplicate_window=NANOSECOND // 10,
+    )
+
+
+async def ensure(js: JetStream, settings: Settings) -> None:
+    """Bring the queues of all clients, present and past, into the form that fits these settings.
+
+    Raises:
+        HaltError: a queue exists in a form that cannot be changed in place.
+    """
+    for client in sorted({*settings.clients, *await clients(js)}):
+        await ensure_one(js, settings, client)
+
+
+async def ensure_one(js: JetStream, settings: Settings, client: str) -> None:
+    """One client's queue; raises as `ensure`."""
+    name = subjects.requests_stream(client)
+    existing = await info(js, name)
+    if existing is not None:
+        await _update(js, settings, client, existing["config"])
+    elif client in settings.clients:
+        await _create(js, form(settings, client) | await _first_sequence(js))
+
+
+async def _create(js: JetStream, new: Form) -> None:
+    try:
+        await js.api(f"STREAM.CREATE.{new['name']}", new)
+    except HaltError:
+        # another replica made it just now, with a first sequence of its own
+        if await info(js, new["name"]) is None:
+            raise
+
+
+async def _first_sequence(js: JetStream) -> Form:
+    """Nothing beside an empty record; else the microseconds of now: no queue has had a million requests a second."""
+    record = await info(js, subjects.EVENTS_STREAM)
+    return {"first_seq": time.time_ns() // 1000} if record is None or record["state"]["last_seq"] else {}
+
+
+async def _update(js: JetStream, settings: Settings, client: str, actual: Mapping[str, Any]) -> None:
+    """Subjects that left the configuration go, unless they hold requests: those go on being served."""
+    wanted = form(settings, client, await _with_requests(js, client))
+    await update(js, wanted, actual)
+    # a request that came between the look and the update is in the stream, and nothing would ask for it any more
+    late = await _with_requests(js, client)
+    if not late <= set(wanted["subjects"]):
+        await update(js, form(settings, client, late), dict(actual) | wanted)
+
+
+async def _with_requests(js: JetStream, client: str) -> frozenset[str]:
+    """All subjects that hold requests, also those that the queue takes no more: a crash may have left some behind."""
+    return frozenset(await waiting(js, client))
+
+
+async def clients(js: JetStream) -> list[str]:
+    """Every client that has a queue, also one that left."""
+    found: list[str] = []
+    offset, total = 0, 1
+    while offset < total:
+        page = await js.api("STREAM.NAMES", {"offset": offset})
+        names = page.get("streams") or []
+        found += [name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX)]
+        offset, total = offset + max(1, len(names)), page.get("total", 0)
+    return [client for client in found if subjects.is_client(client)]
+
+
+async def waiting(js: JetStream, client: str) -> dict[str, int]:
+    """How many unfinished requests a client's queue holds, by subject; empty where there is no such queue."""
+    found = await info(js, subjects.requests_stream(client), subjects_filter=">")
+    return dict(found["state"].get("subjects") or {}) if found else {}
+
+
+async def taken_subjects(js: JetStream, client: str) -> list[subjects.RequestSubject]:
+    """What a client's queue takes, or still holds."""
+    found = await info(js, subjects.requests_stream(client))
+    parsed = [subjects.parse_request(subject) for subject in (found["config"]["subjects"] if found else [])]
+    return [subject for subject in parsed if subject is not None]
+
+
+def durable_form(settings: Settings, client: str, operation: Operation) -> Form:
+    """The durable that all replicas share for one client and operation."""
+    return {
+        "durable_name": subjects.durable(client, operation),
+        "description": f"{operation} requests of {client}",
+        "ack_policy": "explicit",
+        "deliver_policy": "all",
+        "filter_subject": subjects.request(client, operation),
+        "ack_wait": nanoseconds(settings.worker.ack_wait_s),
+        "max_deliver": -1,  # a request that reached a maximum would never be delivered again, only advised of
+        "max_ack_pending": settings.worker.max_ack_pending,
+        "max_waiting": 512,
+    }
+
+
+_PREFIX = subjects.REQUESTS_STREAM_PREFIX
