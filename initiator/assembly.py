@@ -127,7 +127,7 @@ class Assembly:
             await self._connection.subscribe(f"initiator.out.*.*.*.{state}", on_event)
         self._connection.on_return(self._board.poke_all)
         answering = Answering(self._connection, self._settings.query.concurrency)
-        await QueryService(answering, self._record, self._settings.query.page_size).start()
+        await QueryService(answering, self._record, self._settings.query.page_size, self._clock).start()
         await CancelService(answering, self._record, self._journal).start()
 
     def chores(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:

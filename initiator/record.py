@@ -147,9 +147,23 @@ class Record:
         subject = subjects.event("*", Operation.KEYGEN, wallet_id, events.State.COMPLETED)
         return _entry(await self._js.last(subjects.EVENTS_STREAM, subject))
 
-    async def rejected(self, client: str, operation: Operation, request_seq: int) -> bool:
-        """Whether this very request was refused before."""
-        return await self._js.last(subjects.EVENTS_STREAM, subjects.reject(client, operation, request_seq)) is not None
+    async def refusal(self, client: str, operation: Operation, request_seq: int) -> Stored | None:
+        """What this very request was refused with, if it was."""
+        return await self._js.last(subjects.EVENTS_STREAM, subjects.reject(client, operation, request_seq))
+
+    async def first_since(self, seconds: float) -> int:
+        """The first sequence that was stored at or after a moment (Unix seconds, by the server's clock)."""
+        low, high = 1, 1
+        if newest := await self._js.last(subjects.EVENTS_STREAM, ">"):
+            high = newest.sequence + 1
+        while low < high:  # times rise with sequences
+            middle = (low + high) // 2
+            stored = await self._js.next(subjects.EVENTS_STREAM, ">", middle)
+            if stored is None or stored.time >= seconds:
+                high = middle
+            else:
+                low = stored.sequence + 1
+        return low
 
     async def scan(self, filter_: str, sequence: int) -> AsyncIterator[Stored]:
         """What is stored under a subject filter from a stream sequence on, oldest first."""

@@ -19,7 +19,8 @@ import click
 
 from initiator.cli import CliContext, letters
 from initiator.core import subjects
-from initiator.core.deadletter import Page, Selection, parse_when
+from initiator.core.deadletter import Page, Selection
+from initiator.core.events import parse_when
 from initiator.core.model import Operation
 from initiator.errors import Code, InitiatorError, RejectError
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from initiator.core import events, subjects
 from initiator.core.events import Event, Outcome
@@ -26,8 +25,6 @@ ORIGINAL = "Original-"
 
 _VALUE_LIMIT = 1024
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: a header's name; clients of NATS send no other
-_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?")
-_UNIT_S = (86_400, 3_600, 60, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,27 +179,6 @@ class Page:
             self.letters.append(letter)
         else:
             self.more += 1
-
-
-def parse_when(text: str, now: float) -> float:
-    """Unix seconds of an RFC 3339 time, or of a duration such as `90s`, `2h` or `1d12h` before `now`.
-
-    Raises:
-        ValueError: neither, with what was expected.
-    """
-    duration = _DURATION.fullmatch(text)
-    if text and duration:
-        return now - sum(int(count) * unit for count, unit in zip(duration.groups(), _UNIT_S, strict=True) if count)
-    try:
-        at = datetime.fromisoformat(text.upper())
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise ValueError(
-            f"expected RFC 3339 with a zone, such as 2026-01-31T12:00:00Z, or a duration such as 2h or 1d12h, "
-            f"got {text[:64]!a}"
-        )
-    return at.timestamp()
 
 
 def _time_or_none(text: str | None) -> float | None:

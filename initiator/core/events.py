@@ -86,6 +86,8 @@ class Event:
 
 
 _LAST_SECOND = 253_370_764_800.0  # 9999-01-01; as far before 1970 it is the year -6059, which no text names
+_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?")
+_UNIT_S = (86_400, 3_600, 60, 1)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -106,6 +108,27 @@ def parse_time(text: str) -> float:
     if not -_LAST_SECOND < seconds < _LAST_SECOND:
         raise ValueError("expected a time before the year 9999")
     return seconds
+
+
+def parse_when(text: str, now: float) -> float:
+    """Unix seconds of an RFC 3339 time, or of a duration such as `90s`, `2h` or `1d12h` before `now`.
+
+    Raises:
+        ValueError: neither, with what was expected.
+    """
+    duration = _DURATION.fullmatch(text)
+    if text and duration:
+        return now - sum(int(count) * unit for count, unit in zip(duration.groups(), _UNIT_S, strict=True) if count)
+    try:
+        at = datetime.fromisoformat(text.upper())
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ValueError(
+            f"expected RFC 3339 with a zone, such as 2026-01-31T12:00:00Z, or a duration such as 2h or 1d12h, "
+            f"got {text[:64]!a}"
+        )
+    return at.timestamp()
 
 
 def encode(event: Event) -> bytes:

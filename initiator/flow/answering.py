@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from initiator.bus.connection import Connection, Message
@@ -61,6 +61,15 @@ class Answering:
             await self._connection.publish(message.reply, data, {"Content-Type": ContentType.JSON.value})
         except InitiatorError as error:
             log.warning("query.unanswered", subject=message.subject, code=error.code.value)
+
+
+def refuse_unknown(body: Mapping[str, Any], known: Collection[str]) -> None:
+    """A misspelt field must not look like one that was heeded; raises RejectError."""
+    for name in body:
+        if name not in known:
+            raise RejectError(
+                Code.UNKNOWN_FIELD, f"no such field; known are {', '.join(known)}", field=ascii(name[:64])[1:-1]
+            )
 
 
 def operation_of(body: dict[str, Any]) -> Operation:

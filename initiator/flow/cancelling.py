@@ -10,7 +10,7 @@ from typing import Any
 
 from initiator.core.events import Outcome, State
 from initiator.errors import Code, RejectError
-from initiator.flow.answering import Answering, id_of, operation_of
+from initiator.flow.answering import Answering, id_of, operation_of, refuse_unknown
 from initiator.flow.journal import Journal
 from initiator.flow.query import shown
 from initiator.record import MovedError, Record
@@ -34,6 +34,7 @@ class CancelService:
             RejectError: `NOT_FOUND` or `TOO_LATE`; or the body names no operation.
         """
         client = tokens[2]
+        refuse_unknown(body, ("op", "id"))
         operation, operation_id = operation_of(body), id_of(body)
         last = await self._record.last(operation, operation_id)
         while True:

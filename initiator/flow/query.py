@@ -12,11 +12,12 @@ import json
 from typing import Any
 
 from initiator.bus.jetstream import Stored
-from initiator.core import codec, subjects
+from initiator.core import codec, events, subjects
 from initiator.core.events import State
 from initiator.core.model import ContentType
 from initiator.errors import Code, RejectError
-from initiator.flow.answering import Answering, id_of, operation_of
+from initiator.flow.answering import Answering, id_of, operation_of, refuse_unknown
+from initiator.flow.clock import Clock
 from initiator.record import CONTENT_TYPE, Record
 
 # replay: the bytes of `signed` never leave the daemon's account, only that it happened
@@ -29,10 +30,11 @@ PAGE_BYTES = 262_144  # a quarter of nats-server's own max_payload
 class QueryService:
     """Answers clients' questions about their operations."""
 
-    def __init__(self, answering: Answering, record: Record, page_size: int) -> None:
+    def __init__(self, answering: Answering, record: Record, page_size: int, clock: Clock) -> None:
         self._answering = answering
         self._record = record
         self._page_size = page_size
+        self._clock = clock
         self._answers = {"status": self._status, "history": self._history, "events": self._events}
 
     async def start(self) -> None:
@@ -51,30 +53,39 @@ class QueryService:
         return await answer(client, body)
 
     async def _status(self, client: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The last event of one operation, or `{"event": null}`."""
+        """The last event of one operation, or null; and with `request_seq` whether that request was refused."""
+        refuse_unknown(body, ("op", "id", "request_seq"))
         operation, operation_id = operation_of(body), id_of(body)
         entry = await self._record.last(operation, operation_id)
-        if entry is None or entry.event.client != client:
-            return {"event": None}
-        return {"event": shown(entry.stored)}
+        answer: dict[str, Any] = {"event": None}
+        if entry is not None and entry.event.client == client:
+            answer["event"] = shown(entry.stored)
+        if "request_seq" in body:
+            refused = await self._record.refusal(client, operation, _sequence(body, "request_seq"))
+            answer["rejection"] = shown(refused) if refused else None
+        return answer
 
     async def _history(self, client: str, body: dict[str, Any]) -> dict[str, Any]:
-        """All events of one operation, oldest first."""
+        """One page of the events of one operation, oldest first; `next` continues there."""
+        refuse_unknown(body, ("op", "id", "after"))
         operation, operation_id = operation_of(body), id_of(body)
-        return {"events": await self._page(subjects.event(client, operation, operation_id, ">"), 1)}
+        return await self._page(subjects.event(client, operation, operation_id, ">"), _sequence(body, "after"))
 
     async def _events(self, client: str, body: dict[str, Any]) -> dict[str, Any]:
-        """One page of a client's events and rejections after the stream sequence `after`; `next` continues there."""
-        after = body.get("after", 0)
-        if isinstance(after, bool) or not isinstance(after, int) or not 0 <= after < 2**63:
-            raise RejectError(Code.INVALID_FIELD, "expected a sequence of 0 or more", field="after")
-        found = await self._page(f"initiator.*.{client}.>", after + 1)
-        return {"events": found, "next": found[-1]["sequence"] if found else after}
+        """One page of a client's events and rejections; `next` continues there.
 
-    async def _page(self, filter_: str, sequence: int) -> list[dict[str, Any]]:
+        Beginning after the sequence `after`, and not before the time `since`.
+        """
+        refuse_unknown(body, ("after", "since"))
+        after = _sequence(body, "after")
+        if "since" in body:
+            after = max(after, await self._record.first_since(_moment(body, "since", self._clock.now())) - 1)
+        return await self._page(f"initiator.*.{client}.>", after)
+
+    async def _page(self, filter_: str, after: int) -> dict[str, Any]:
         page: list[dict[str, Any]] = []
         size = 0
-        async for stored in self._record.scan(filter_, sequence):
+        async for stored in self._record.scan(filter_, after + 1):
             one = shown(stored)
             size += len(json.dumps(one))
             if page and size > PAGE_BYTES:
@@ -82,7 +93,21 @@ class QueryService:
             page.append(one)
             if len(page) >= self._page_size:
                 break
-        return page
+        return {"events": page, "next": page[-1]["sequence"] if page else after}
+
+
+def _sequence(body: dict[str, Any], name: str) -> int:
+    value = body.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise RejectError(Code.INVALID_FIELD, "expected a sequence of 0 or more", field=name)
+    return value
+
+
+def _moment(body: dict[str, Any], name: str, now: float) -> float:
+    try:
+        return events.parse_when(str(body[name]), now)
+    except ValueError as error:
+        raise RejectError(Code.INVALID_FIELD, str(error), field=name) from error
 
 
 def shown(stored: Stored) -> dict[str, Any]:

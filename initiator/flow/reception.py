@@ -53,7 +53,7 @@ class Reception:
         """Whether another holder has refused this very request. Raises RetryError."""
         if not self.may_be_overtaken(held):
             return False
-        return await self._record.rejected(held.client, held.operation, held.sequence)
+        return await self._record.refusal(held.client, held.operation, held.sequence) is not None
 
     def permit(self, held: Held) -> None:
         """Raises RejectError where the rules, as they are now, do not let its sender ask for this."""

@@ -340,7 +340,7 @@ def _letter(data: bytes) -> None:
 
 
 def _when(data: bytes) -> None:
-    deadletter.parse_when(data.decode("utf-8", "replace"), NOW)
+    events.parse_when(data.decode("utf-8", "replace"), NOW)
 
 
 def _content_type(data: bytes) -> None:

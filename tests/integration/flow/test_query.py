@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ async def ask(bench: Bench, kind: str, body: Any, client: str = "alice") -> dict
 async def test_status_is_the_last_event_and_history_all_of_them(served: Bench) -> None:
     wallet = f"w{secrets.token_hex(4)}"
     assert await ask(served, "status", {"op": "keygen", "id": wallet}) == {"event": None}
-    assert await ask(served, "history", {"op": "keygen", "id": wallet}) == {"events": []}
+    assert await ask(served, "history", {"op": "keygen", "id": wallet}) == {"events": [], "next": 0}
     await served.wallet(wallet)
     status = await ask(served, "status", {"op": "keygen", "id": wallet})
     history = await ask(served, "history", {"op": "keygen", "id": wallet})
@@ -46,9 +47,9 @@ async def test_of_what_is_sealed_only_the_fact_is_shown(served: Bench) -> None:
 
 
 async def test_another_clients_operation_looks_like_none(served: Bench) -> None:
-    for kind in ("status", "history"):
-        answer = await ask(served, kind, {"op": "keygen", "id": "w"}, client="bob")
-        assert answer in ({"event": None}, {"events": []})
+    asked = {"op": "keygen", "id": "w"}
+    assert await ask(served, "status", asked, client="bob") == {"event": None}
+    assert await ask(served, "history", asked, client="bob") == {"events": [], "next": 0}
     assert await ask(served, "events", {}, client="bob") == {"events": [], "next": 0}
 
 
@@ -76,6 +77,44 @@ async def test_events_come_in_pages_that_join_without_a_gap(tmp_path: Path) -> N
     assert len({event["sequence"] for event in seen}) == len(seen)
 
 
+async def test_history_comes_in_pages_too(tmp_path: Path) -> None:
+    async with bench(tmp_path) as server, daemon(settings_for(server.url, query={"page_size": 3})):
+        await server.wallet("w")
+        first = await ask(server, "history", {"op": "keygen", "id": "w"})
+        assert [event["state"] for event in first["events"]] == ["accepted", "signed", "published"]
+        second = await ask(server, "history", {"op": "keygen", "id": "w", "after": first["next"]})
+        assert [event["state"] for event in second["events"]] == ["completed"]
+        last = await ask(server, "history", {"op": "keygen", "id": "w", "after": second["next"]})
+        assert last == {"events": [], "next": second["next"]}
+
+
+async def test_whether_a_request_was_refused_can_be_asked(served: Bench) -> None:
+    refused = await served.submit("sign", sign_request("w", tx_id="keygen"))
+    await served.rejection(refused)
+    asked = {"op": "sign", "id": "keygen", "request_seq": refused}
+    answer = await ask(served, "status", asked)
+    assert answer["event"] is None
+    assert (answer["rejection"]["state"], answer["rejection"]["request_seq"]) == ("rejected", refused)
+    assert (await ask(served, "status", asked | {"request_seq": refused + 1}))["rejection"] is None
+    assert (await ask(served, "status", asked, client="bob"))["rejection"] is None
+
+
+async def test_events_from_a_moment_on(served: Bench) -> None:
+    await served.wallet(f"w{secrets.token_hex(4)}")
+    await asyncio.sleep(0.02)
+    moment = datetime.now(UTC).isoformat()
+    wallet = f"w{secrets.token_hex(4)}"
+    await served.wallet(wallet)
+    found = (await ask(served, "events", {"since": moment}))["events"]
+    assert {event["id"] for event in found} == {wallet}
+    assert len(found) == 4
+    everything = (await ask(served, "events", {"since": "1d"}))["events"]
+    assert everything == (await ask(served, "events", {"after": 0}))["events"]
+    later = (await ask(served, "events", {"since": moment, "after": found[1]["sequence"]}))["events"]
+    assert later == found[2:]
+    assert (await ask(served, "events", {"since": "2999-01-01T00:00:00Z"}))["events"] == []
+
+
 BAD: list[tuple[str, Any, str, str]] = [
     ("status", b"rubbish", "UNDECODABLE", "payload"),
     ("status", b"[]", "UNDECODABLE", "payload"),
@@ -92,6 +131,12 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("events", {"after": True}, "INVALID_FIELD", "after"),
     ("events", {"after": "1"}, "INVALID_FIELD", "after"),
     ("events", {"after": 2**63}, "INVALID_FIELD", "after"),
+    ("events", {"since": "yesterday"}, "INVALID_FIELD", "since"),
+    ("events", {"since": None}, "INVALID_FIELD", "since"),
+    ("events", {"afterwards": 1}, "UNKNOWN_FIELD", "afterwards"),
+    ("history", {"op": "keygen", "id": "w", "since": "1h"}, "UNKNOWN_FIELD", "since"),
+    ("status", {"op": "keygen", "id": "w", "request_seq": -1}, "INVALID_FIELD", "request_seq"),
+    ("status", {"op": "keygen", "id": "w", "client": "bob"}, "UNKNOWN_FIELD", "client"),
     ("secrets", {}, "INVALID_SUBJECT", "subject"),
 ]
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from initiator.core import deadletter, subjects
-from initiator.core.deadletter import DeadLetter, Original, Page, Selection, headers_of, parse_when, read
-from initiator.core.events import State
+from initiator.core.deadletter import DeadLetter, Original, Page, Selection, headers_of, read
+from initiator.core.events import State, parse_when
 from initiator.core.model import Operation
 from initiator.errors import Code, RejectError
 from tests.support.events import event_of
