@@ -19,7 +19,7 @@ FUNCTION_LINES = 40
 SOLE_IMPORTERS = {
     "boto3": ("initiator.kms",),
     "botocore": ("initiator.kms",),
-    "nats": ("initiator.bus", "initiator.dev"),
+    "nats": ("initiator.bus", "initiator.client", "initiator.dev"),
     "structlog": ("initiator.log",),
     "prometheus_client": ("initiator.metrics", "initiator.http"),
     "yaml": ("initiator.config", "initiator.dev"),

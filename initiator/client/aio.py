@@ -1,0 +1,372 @@
+"""The asynchronous client: one call for a wallet or a signature, however often it is repeated.
+
+Invariants:
+- a call listens before it asks, and asks for the state in words where nothing was heard for a while or the connection
+  was lost: what the daemon tells by itself is a hint, what is on its record is the answer;
+- an event counts for a call only if it answers the very request: the same id with another payload is somebody else's;
+- a result is handed out only after somebody has verified it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Self, cast
+
+from nats.aio.client import Client
+
+from initiator.client import wire
+from initiator.client.errors import (
+    NothingSignedError,
+    OutcomeUnknownError,
+    RejectedError,
+    TooLateError,
+    UnavailableError,
+)
+from initiator.client.link import Link
+from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey, Result, Wallet
+from initiator.client.trust import Judge
+from initiator.client.waiting import ASK_S, Progress, Waiting
+from initiator.client.wire import Event, Handle
+from initiator.core.events import format_time
+from initiator.core.lifecycle import REOPEN
+from initiator.core.model import KeygenRequest, KeyType, Operation, Request
+from initiator.errors import Code
+
+TIMEOUT_S = 120.0
+"""How long a call waits for its result, if not told otherwise."""
+SUBMIT_S = 15.0
+_FOLLOW_S = 5.0
+
+
+class InitiatorClient:
+    """A service's way to the daemon. Make one with `connect`, or around a NATS connection of your own.
+
+    Args:
+        nc: a connected nats-py client; it stays yours.
+        client: your name in the daemon's configuration: the token in your subjects.
+        chain_code: the cluster's, 32 bytes or 64 hex digits: verifies signatures under derivation paths, derives keys.
+        wallets: wallets whose keys you know already; others are asked for when they are needed.
+        allow_unverified: hand out signatures that nobody could verify, marked so.
+    """
+
+    def __init__(
+        self,
+        nc: Client,
+        *,
+        client: str,
+        chain_code: bytes | str | None = None,
+        wallets: Iterable[Wallet] = (),
+        allow_unverified: bool = False,
+    ) -> None:
+        self._setup(Link(nc, client, owned=False), chain_code, wallets, allow_unverified)
+
+    def _setup(
+        self, link: Link, chain_code: bytes | str | None, wallets: Iterable[Wallet], allow_unverified: bool
+    ) -> None:
+        self._link = link
+        self._judge = Judge(_chain_code(chain_code), allow_unverified)
+        self._wallets = {wallet.wallet_id: wallet for wallet in wallets}
+        self._waiting = Waiting(link)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(
+        cls,
+        servers: str | list[str],
+        *,
+        client: str,
+        chain_code: bytes | str | None = None,
+        wallets: Iterable[Wallet] = (),
+        allow_unverified: bool = False,
+        connect_timeout: float = 10.0,
+        **nats_options: Any,
+    ) -> AsyncIterator[Self]:
+        """A client with a connection of its own, for the length of the block.
+
+        Args:
+            servers: URLs of NATS.
+            connect_timeout: seconds for the first connection; later ones are tried for ever.
+            nats_options: login, TLS and the like, as `nats.connect` takes them (`user`, `password`, `tls` …).
+
+        Raises:
+            UnavailableError: no server answers, or the login is refused.
+            RejectedError: `client` is no name of a client.
+        """
+        link = await Link.connect(servers, client, connect_timeout, nats_options)
+        self = cls.__new__(cls)
+        self._setup(link, chain_code, wallets, allow_unverified)
+        async with self:
+            yield self
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._link.listen(self._waiting.on_event)
+        except UnavailableError:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop listening. What was asked for goes on; who waits here is told that it is still running."""
+        self._waiting.close()
+        await self._link.close()
+
+    @property
+    def client(self) -> str:
+        """Your name."""
+        return self._link.client
+
+    # --- what to ask for
+
+    async def keygen(
+        self,
+        wallet_id: str,
+        *,
+        timeout: float = TIMEOUT_S,
+        expires_at: datetime | None = None,
+        labels: Mapping[str, str] | None = None,
+        retry: Event | None = None,
+        progress: Progress | None = None,
+    ) -> Wallet:
+        """A new wallet; the same one where it was asked for before.
+
+        Args:
+            timeout: seconds; afterwards it goes on all the same.
+            expires_at: the daemon gives up after this.
+            labels: kept with the operation's record.
+            retry: the failure of an earlier call that this one goes on after (`NothingSignedError.event`).
+            progress: told of each event on the way.
+
+        Raises:
+            RejectedError, NothingSignedError, OutcomeUnknownError, StillRunningError, UnavailableError,
+            UntrustedResultError: see `initiator.client.errors`.
+        """
+        request = wire.keygen(wallet_id, expires_at=expires_at, labels=labels)
+        return cast(Wallet, await self._call(request, timeout, retry, progress))
+
+    async def sign(
+        self,
+        wallet_id: str,
+        tx: bytes,
+        *,
+        tx_id: str,
+        key_type: KeyType | str,
+        network_internal_code: str = "",
+        derivation_path: Sequence[int] | None = None,
+        timeout: float = TIMEOUT_S,
+        expires_at: datetime | None = None,
+        labels: Mapping[str, str] | None = None,
+        retry: Event | None = None,
+        progress: Progress | None = None,
+    ) -> EcdsaSignature | EddsaSignature:
+        """A signature; the same one where it was asked for before.
+
+        Args:
+            tx: for `secp256k1` the 32-byte hash, for `ed25519` the message.
+            tx_id: your id of this transaction; one id never gets two payloads.
+            derivation_path: the child key that signs: non-hardened levels.
+
+        The others, and the errors, are those of `keygen`.
+        """
+        request = wire.sign(
+            wallet_id=wallet_id, tx_id=tx_id, tx=tx, key_type=key_type, network_internal_code=network_internal_code,
+            derivation_path=derivation_path, expires_at=expires_at, labels=labels,
+        )  # fmt: skip
+        return cast(EcdsaSignature | EddsaSignature, await self._call(request, timeout, retry, progress))
+
+    async def reshare(
+        self,
+        session_id: str,
+        *,
+        wallet_id: str,
+        key_type: KeyType | str,
+        node_ids: Sequence[str],
+        new_threshold: int,
+        timeout: float = TIMEOUT_S,
+        expires_at: datetime | None = None,
+        labels: Mapping[str, str] | None = None,
+        retry: Event | None = None,
+        progress: Progress | None = None,
+    ) -> ResharedKey:
+        """A key's shares moved to other nodes. Arguments and errors are those of `keygen`."""
+        request = wire.reshare(
+            session_id=session_id, wallet_id=wallet_id, key_type=key_type, node_ids=node_ids,
+            new_threshold=new_threshold, expires_at=expires_at, labels=labels,
+        )  # fmt: skip
+        return cast(ResharedKey, await self._call(request, timeout, retry, progress))
+
+    async def submit(self, request: Request, *, timeout: float = SUBMIT_S, retry: Event | None = None) -> Handle:
+        """Put a request into the queue and do not wait for its result; see `requests` for how to make one.
+
+        Args:
+            timeout: seconds until the queue must have taken it.
+
+        Raises:
+            RejectedError: it cannot even be sent.
+            UnavailableError: the queue is full, not there or silent.
+        """
+        handle = wire.handle_of(self.client, request, retry)
+        return await self._submit(handle, asyncio.get_running_loop().time() + timeout)
+
+    async def result(self, handle: Handle, timeout: float = TIMEOUT_S, *, progress: Progress | None = None) -> Result:
+        """Wait for the result of what was submitted, here or elsewhere. Errors are those of `keygen`."""
+        with self._waiting.of(handle, progress) as waiter:
+            waiter.ask_at_once()
+            final = await self._waiting.until_final(waiter, asyncio.get_running_loop().time() + timeout)
+            return await self._outcome(waiter.handle, final)
+
+    async def _call(self, request: Request, timeout: float, retry: Event | None, progress: Progress | None) -> Result:
+        deadline = asyncio.get_running_loop().time() + timeout
+        handle = wire.handle_of(self.client, request, retry)
+        with self._waiting.of(handle, progress) as waiter:  # before it is sent: no event of it can be missed
+            waiter.handle = await self._submit(handle, min(deadline, asyncio.get_running_loop().time() + SUBMIT_S))
+            final = await self._waiting.until_final(waiter, deadline)
+            return await self._outcome(waiter.handle, final)
+
+    async def _submit(self, handle: Handle, deadline: float) -> Handle:
+        headers = {wire.CONTENT_TYPE: "application/msgpack"} | ({REOPEN: handle.reopens} if handle.reopens else {})
+        sequence = await self._link.submit(handle.op, wire.encode(handle.request), headers, deadline)
+        return replace(handle, sequence=sequence)
+
+    async def _outcome(self, handle: Handle, final: Event) -> Result:
+        if final.state == "rejected":
+            raise RejectedError(final.code, final.reason, field=cast(str | None, final.body.get("field")))
+        if final.state == "failed":
+            raise (NothingSignedError if final.outcome == "none" else OutcomeUnknownError)(final)
+        result = self._judge.read(handle.request, final, await self._known_wallet(handle.request))
+        if isinstance(result, Wallet):
+            self._wallets[result.wallet_id] = result
+        return result
+
+    async def _known_wallet(self, request: Request) -> Wallet | None:
+        """The keys that a result is held against: as they were given, or as the daemon has them."""
+        if isinstance(request, KeygenRequest):
+            return None
+        try:
+            return await self.wallet(request.wallet_id)
+        except UnavailableError:
+            return None  # then the daemon's own verdict counts
+
+    # --- questions
+
+    async def wallet(self, wallet_id: str) -> Wallet | None:
+        """A wallet that this client has made, or was given; None if there is none of that name.
+
+        Raises:
+            UnavailableError: no daemon answers.
+            UntrustedResultError: what is on record are no keys.
+        """
+        if known := self._wallets.get(wallet_id):
+            return known
+        event = await self.status(Operation.KEYGEN, wallet_id)
+        if event is None or event.state != "completed":
+            return None
+        wallet = self._judge.read(KeygenRequest(wallet_id=wallet_id), event, None)
+        self._wallets[wallet_id] = cast(Wallet, wallet)
+        return cast(Wallet, wallet)
+
+    async def status(self, op: Operation | str, operation_id: str, *, timeout: float = ASK_S) -> Event | None:
+        """The last event of an operation of yours; None if there is none (or it waits in the queue).
+
+        Raises:
+            RejectedError: no such operation kind, or no id.
+            UnavailableError: no daemon answers in time.
+        """
+        body = {"op": wire.operation_of(op).value, "id": operation_id}
+        return wire.read_event_or_none((await self._ask("status", body, timeout)).get("event"))
+
+    async def history(self, op: Operation | str, operation_id: str, *, timeout: float = ASK_S) -> list[Event]:
+        """All events of an operation of yours, oldest first. Errors are those of `status`."""
+        body: dict[str, Any] = {"op": wire.operation_of(op).value, "id": operation_id}
+        found: list[Event] = []
+        while True:
+            answer = await self._ask("history", body, timeout)
+            found += wire.read_page(answer)
+            if not answer.get("events"):
+                return found
+            body["after"] = answer["next"]
+
+    async def events(
+        self, *, since: datetime | timedelta | None = None, after: int = 0, follow: bool = False
+    ) -> AsyncGenerator[Event, None]:
+        """Your events and refusals, oldest first, each once and in the record's order.
+
+        Args:
+            since: a moment, or how long ago; default: from the beginning.
+            after: only what is later in the record than this `Event.sequence`: where an earlier reader stopped.
+            follow: go on with what comes, for ever, also over lost connections and restarts.
+
+        Raises:
+            RejectedError: `since` has no zone.
+            UnavailableError: no daemon answers (not while following).
+        """
+        body: dict[str, Any] = {"after": after} | ({"since": _since(since)} if since is not None else {})
+        with self._waiting.news() as news:
+            while True:
+                news.clear()
+                try:
+                    answer = await self._ask("events", body, ASK_S)
+                except UnavailableError:
+                    if not follow:
+                        raise
+                    await asyncio.sleep(1.0)
+                    continue
+                body = {"after": answer["next"]}
+                for event in wire.read_page(answer):
+                    yield event
+                if answer.get("events"):
+                    continue
+                if not follow:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_FOLLOW_S):
+                        await news.wait()
+
+    async def cancel(self, op: Operation | str, operation_id: str, *, timeout: float = ASK_S) -> Event:
+        """End an operation that nothing was signed for yet; returns its final event, `failed` with outcome `none`.
+
+        Raises:
+            TooLateError: complete signed bytes are on record, or it has ended.
+            RejectedError: `NOT_FOUND`: no operation of yours has this id, or not yet.
+            UnavailableError: no daemon answers in time; asking again is harmless.
+        """
+        body = {"op": wire.operation_of(op).value, "id": operation_id}
+        deadline = asyncio.get_running_loop().time() + timeout
+        try:
+            answer = await self._link.ask(f"initiator.cancel.{self.client}", body, deadline)
+        except RejectedError as error:
+            if error.code != Code.TOO_LATE:
+                raise
+            raise TooLateError(error.code, error.reason, hint="wait for its result") from None
+        return wire.read_event(answer["event"])
+
+    async def _ask(self, kind: str, body: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        deadline = asyncio.get_running_loop().time() + timeout
+        return await self._link.ask(f"initiator.query.{self.client}.{kind}", body, deadline)
+
+
+def _since(moment: datetime | timedelta) -> str:
+    at = datetime.now(UTC) - moment if isinstance(moment, timedelta) else moment
+    if at.tzinfo is None:
+        raise RejectedError(Code.INVALID_FIELD, "expected a time with a zone", field="since")
+    return format_time(at.timestamp())
+
+
+def _chain_code(value: bytes | str | None) -> bytes | None:
+    try:
+        code = bytes.fromhex(value) if isinstance(value, str) else value
+    except ValueError:
+        code = b""
+    if code is not None and len(code) != 32:
+        raise RejectedError(Code.INVALID_FIELD, "expected 32 bytes, or 64 hex digits", field="chain_code")
+    return code

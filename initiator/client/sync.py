@@ -1,0 +1,173 @@
+"""The same client for code without an event loop: each call blocks its thread; any number of threads may call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Self, TypedDict, TypeVar, Unpack
+
+from initiator.client.aio import SUBMIT_S, TIMEOUT_S, InitiatorClient
+from initiator.client.errors import UnavailableError
+from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey, Result, Wallet
+from initiator.client.waiting import Progress
+from initiator.client.wire import Event, Handle
+from initiator.core.model import KeyType, Operation, Request
+from initiator.errors import Code
+
+T = TypeVar("T")
+
+
+class CallOptions(TypedDict, total=False):
+    """What every call takes; see `InitiatorClient.keygen`."""
+
+    timeout: float
+    expires_at: datetime | None
+    labels: Mapping[str, str] | None
+    retry: Event | None
+    progress: Progress | None
+
+
+class SyncInitiatorClient:
+    """See `InitiatorClient`; make one with `connect`. Results and errors are the same."""
+
+    def __init__(self, loop: _Loop, inner: InitiatorClient) -> None:
+        self._loop = loop
+        self._inner = inner
+
+    @classmethod
+    @contextlib.contextmanager
+    def connect(
+        cls,
+        servers: str | list[str],
+        *,
+        client: str,
+        chain_code: bytes | str | None = None,
+        wallets: Iterable[Wallet] = (),
+        allow_unverified: bool = False,
+        connect_timeout: float = 10.0,
+        **nats_options: Any,
+    ) -> Iterator[Self]:
+        """A client with a connection of its own, for the length of the block; see `InitiatorClient.connect`."""
+        with _Loop() as loop:
+            opening = InitiatorClient.connect(
+                servers, client=client, chain_code=chain_code, wallets=wallets, allow_unverified=allow_unverified,
+                connect_timeout=connect_timeout, **nats_options,
+            )  # fmt: skip
+            inner = loop.run(opening.__aenter__())
+            try:
+                yield cls(loop, inner)
+            finally:
+                loop.run(opening.__aexit__(None, None, None))
+
+    @property
+    def client(self) -> str:
+        """Your name."""
+        return self._inner.client
+
+    def keygen(self, wallet_id: str, **options: Unpack[CallOptions]) -> Wallet:
+        """See `InitiatorClient.keygen`."""
+        return self._loop.run(self._inner.keygen(wallet_id, **options))
+
+    def sign(
+        self,
+        wallet_id: str,
+        tx: bytes,
+        *,
+        tx_id: str,
+        key_type: KeyType | str,
+        network_internal_code: str = "",
+        derivation_path: Sequence[int] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> EcdsaSignature | EddsaSignature:
+        """See `InitiatorClient.sign`."""
+        call = self._inner.sign(
+            wallet_id, tx, tx_id=tx_id, key_type=key_type, network_internal_code=network_internal_code,
+            derivation_path=derivation_path, **options,
+        )  # fmt: skip
+        return self._loop.run(call)
+
+    def reshare(
+        self,
+        session_id: str,
+        *,
+        wallet_id: str,
+        key_type: KeyType | str,
+        node_ids: Sequence[str],
+        new_threshold: int,
+        **options: Unpack[CallOptions],
+    ) -> ResharedKey:
+        """See `InitiatorClient.reshare`."""
+        call = self._inner.reshare(
+            session_id, wallet_id=wallet_id, key_type=key_type, node_ids=node_ids, new_threshold=new_threshold,
+            **options,
+        )  # fmt: skip
+        return self._loop.run(call)
+
+    def submit(self, request: Request, *, timeout: float = SUBMIT_S, retry: Event | None = None) -> Handle:
+        """See `InitiatorClient.submit`."""
+        return self._loop.run(self._inner.submit(request, timeout=timeout, retry=retry))
+
+    def result(self, handle: Handle, timeout: float = TIMEOUT_S, *, progress: Progress | None = None) -> Result:
+        """See `InitiatorClient.result`."""
+        return self._loop.run(self._inner.result(handle, timeout, progress=progress))
+
+    def wallet(self, wallet_id: str) -> Wallet | None:
+        """See `InitiatorClient.wallet`."""
+        return self._loop.run(self._inner.wallet(wallet_id))
+
+    def status(self, op: Operation | str, operation_id: str, **options: float) -> Event | None:
+        """See `InitiatorClient.status`."""
+        return self._loop.run(self._inner.status(op, operation_id, **options))
+
+    def history(self, op: Operation | str, operation_id: str, **options: float) -> list[Event]:
+        """See `InitiatorClient.history`."""
+        return self._loop.run(self._inner.history(op, operation_id, **options))
+
+    def cancel(self, op: Operation | str, operation_id: str, **options: float) -> Event:
+        """See `InitiatorClient.cancel`."""
+        return self._loop.run(self._inner.cancel(op, operation_id, **options))
+
+    def events(
+        self, *, since: datetime | timedelta | None = None, after: int = 0, follow: bool = False
+    ) -> Iterator[Event]:
+        """See `InitiatorClient.events`."""
+        found = self._inner.events(since=since, after=after, follow=follow)
+        try:
+            while (event := self._loop.run(_next(found))) is not None:
+                yield event
+        finally:
+            self._loop.run(found.aclose())
+
+
+async def _next(events: AsyncGenerator[Event, None]) -> Event | None:
+    return await anext(events, None)
+
+
+class _Loop:
+    """An event loop in a thread of its own."""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="initiator-client", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """A coroutine's result, in the calling thread; an interrupt there ends it here, too."""
+        if not self._loop.is_running():
+            call.close()
+            raise UnavailableError(Code.BUS_UNAVAILABLE, "the client is closed")
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise

@@ -1,0 +1,194 @@
+"""Calls that wait for the end of their operations, and how they hear of it.
+
+What the daemon tells by itself is a hint: it is told once, and lost with a connection. So whoever hears nothing for a
+while, or was cut off, asks; the daemon's record is the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from initiator.client import wire
+from initiator.client.errors import StillRunningError, UnavailableError
+from initiator.client.link import Link
+from initiator.client.wire import Event, Handle
+from initiator.core.model import Operation
+
+ASK_S = 5.0
+SILENCE_S = (4.0, 8.0)
+"""After this long without news the state is asked for; at random, so that many calls do not ask in step."""
+REFUSALS_KEPT = 4096
+Progress = Callable[[Event], None]
+
+
+class Waiter:
+    """One call that waits for its operation's end.
+
+    Attributes:
+        final: what it ended with.
+        state: what was last heard of it.
+    """
+
+    def __init__(self, handle: Handle, progress: Progress | None) -> None:
+        self.handle = handle
+        self.final: Event | None = None
+        self.state = ""
+        self.closed = False
+        self._progress = progress
+        self._seen: set[str] = set()
+        self._news = asyncio.Event()
+
+    def hear(self, event: Event) -> None:
+        """An event of this id; it counts only if it answers this very request."""
+        if event.request_digest and event.request_digest != self.handle.digest:
+            return
+        if self.handle.reopens and event.event_id == self.handle.reopens:
+            return  # the failure that this one goes on after
+        if event.event_id not in self._seen:
+            self._seen.add(event.event_id)
+            self.state = event.state
+            if self._progress:
+                self._progress(event)
+        if event.final:
+            self._end(event)
+
+    def hear_refusal(self, event: Event) -> None:
+        if (event.op, event.request_seq) == (self.handle.op, self.handle.sequence):
+            self._end(event)
+
+    def _end(self, event: Event) -> None:
+        self.final = self.final or event
+        self._news.set()
+
+    def ask_at_once(self) -> None:
+        """Something may have been missed."""
+        self._news.set()
+
+    def close(self) -> None:
+        self.closed = True
+        self._news.set()
+
+    async def news(self, timeout_s: float) -> None:
+        """Wait for the end, or for a reason to ask."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, timeout_s)):
+                await self._news.wait()
+        self._news.clear()
+
+
+class Waiting:
+    """All calls of one client that wait."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._waiters: dict[tuple[Operation, str], set[Waiter]] = {}
+        self._refusals: OrderedDict[tuple[Operation, int], Event] = OrderedDict()
+        self._listeners: set[asyncio.Event] = set()
+        link.on_return = self._wake_all
+
+    @contextlib.contextmanager
+    def of(self, handle: Handle, progress: Progress | None) -> Iterator[Waiter]:
+        """A waiter for one operation, for the length of the block."""
+        waiter = Waiter(handle, progress)
+        waiters = self._waiters.setdefault((handle.op, handle.id), set())
+        waiters.add(waiter)
+        try:
+            yield waiter
+        finally:
+            waiters.discard(waiter)
+            if not waiters:
+                self._waiters.pop((handle.op, handle.id), None)
+
+    @contextlib.contextmanager
+    def news(self) -> Iterator[asyncio.Event]:
+        """Set whenever something was heard, or may have been missed."""
+        heard = asyncio.Event()
+        self._listeners.add(heard)
+        try:
+            yield heard
+        finally:
+            self._listeners.discard(heard)
+
+    def on_event(self, event: Event) -> None:
+        """Tell whom it concerns."""
+        if event.state == "rejected":
+            # it may come before its sender knows the request's sequence
+            self._refusals[event.op, event.request_seq] = event
+            while len(self._refusals) > REFUSALS_KEPT:
+                self._refusals.popitem(last=False)
+            for waiter in self._all():
+                waiter.hear_refusal(event)
+        else:
+            for waiter in tuple(self._waiters.get((event.op, event.id), ())):
+                waiter.hear(event)
+        for heard in self._listeners:
+            heard.set()
+
+    def _all(self) -> list[Waiter]:
+        return [waiter for waiters in self._waiters.values() for waiter in waiters]
+
+    def _wake_all(self) -> None:
+        """The connection was lost: what was told meanwhile is lost, too."""
+        for waiter in self._all():
+            waiter.ask_at_once()
+        for heard in self._listeners:
+            heard.set()
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        for waiter in self._all():
+            waiter.close()
+
+    async def until_final(self, waiter: Waiter, deadline: float) -> Event:
+        """The final event of an operation.
+
+        Args:
+            deadline: loop time.
+
+        Raises:
+            StillRunningError: none came in time.
+        """
+        loop = asyncio.get_running_loop()
+        if refusal := self._refusals.get((waiter.handle.op, waiter.handle.sequence)):
+            return refusal
+        silent: UnavailableError | None = None
+        while True:
+            silence_s = random.uniform(*SILENCE_S)  # noqa: S311 - no secret
+            await waiter.news(min(deadline - loop.time(), silence_s))
+            if waiter.final:
+                return waiter.final
+            left_s = deadline - loop.time()
+            if waiter.closed or left_s <= 0:
+                raise _still_running(waiter, silent)
+            try:
+                await self._look(waiter, loop.time() + min(left_s, ASK_S))
+                silent = None
+            except UnavailableError as error:
+                silent = error
+            if waiter.final:
+                return waiter.final
+
+    async def _look(self, waiter: Waiter, deadline: float) -> None:
+        """Ask for the state of an operation."""
+        handle = waiter.handle
+        body = {"op": handle.op.value, "id": handle.id} | ({"request_seq": handle.sequence} if handle.sequence else {})
+        answer = await self._link.ask(f"initiator.query.{self._link.client}.status", body, deadline)
+        if event := wire.read_event_or_none(answer.get("event")):
+            waiter.hear(event)
+        if refusal := wire.read_event_or_none(answer.get("rejection")):
+            waiter.hear_refusal(refusal)
+
+
+def _still_running(waiter: Waiter, silent: UnavailableError | None) -> StillRunningError:
+    if waiter.closed:
+        reason = "the client was closed while it waited"
+    elif silent:
+        reason = f"no final event in time; {silent.reason}"
+    else:
+        reason = f"no final event in time; it is {waiter.state or 'in the queue'}"
+    hint = "it goes on: pick it up with `result(error.handle)`"
+    return StillRunningError(waiter.handle, waiter.state, reason, hint)
