@@ -134,21 +134,7 @@ class Connection:
             "reconnected_cb": self._on_reconnected,
             "closed_cb": self._on_closed,
         }
-        password = read_secret(settings.password, settings.password_file)
-        token = read_secret(settings.token, settings.token_file)
-        extra = {
-            "user": settings.user,
-            "password": password,
-            "token": token,
-            "user_credentials": settings.creds_file,
-            "nkeys_seed": settings.nkey_seed_file,
-            "tls": _tls_context(settings.tls) if settings.tls else None,
-            "tls_hostname": settings.tls.hostname if settings.tls else None,
-        }
-        for path in (settings.creds_file, settings.nkey_seed_file):
-            if path and not Path(path).is_file():
-                raise HaltError(Code.CONFIG_INVALID, "file not found", field=path)
-        return options | {key: value for key, value in extra.items() if value is not None}
+        return options | login_options(settings)
 
     def _connect_error(self, error: Exception) -> RetryError | HaltError:
         text = f"{type(error).__name__}: {error}".strip(": ")
@@ -365,6 +351,27 @@ def _translate(subject: str) -> Iterator[None]:
         raise RetryError(Code.BUS_UNAVAILABLE, f"{subject}: not connected", delay_s=0.5) from error
     except (nats.errors.Error, OSError) as error:
         raise RetryError(Code.BUS_UNAVAILABLE, f"{subject}: {type(error).__name__}", delay_s=0.5) from error
+
+
+def login_options(settings: NatsSettings) -> dict[str, Any]:
+    """The login as `nats.connect` takes it.
+
+    Raises:
+        HaltError: a file is missing or cannot be read.
+    """
+    found = {
+        "user": settings.user,
+        "password": read_secret(settings.password, settings.password_file),
+        "token": read_secret(settings.token, settings.token_file),
+        "user_credentials": settings.creds_file,
+        "nkeys_seed": settings.nkey_seed_file,
+        "tls": _tls_context(settings.tls) if settings.tls else None,
+        "tls_hostname": settings.tls.hostname if settings.tls else None,
+    }
+    for path in (settings.creds_file, settings.nkey_seed_file):
+        if path and not Path(path).is_file():
+            raise HaltError(Code.CONFIG_INVALID, "file not found", field=path)
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _tls_context(settings: TlsSettings) -> ssl.SSLContext:

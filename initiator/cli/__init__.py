@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from initiator.config.load import Loaded
 
 _COMMANDS = {
+    "request": ("initiator.cli.request:request", "Ask for a wallet, a signature or a reshare."),
+    "status": ("initiator.cli.asking:status", "Say what became of an operation."),
+    "events": ("initiator.cli.asking:events", "List or follow your events."),
+    "wallet": ("initiator.cli.asking:wallet", "Show a wallet's public keys."),
     "run": ("initiator.cli.run:run", "Run the daemon."),
     "check": ("initiator.cli.check:check", "Connect to everything and say what is wrong."),
     "config": ("initiator.cli.config:config", "Show, check or print an example of the configuration."),
     "dlq": ("initiator.cli.dlq:dlq", "Show, replay or drop dead letters."),
     "dev": ("initiator.dev.cli:dev", "Run the whole system on this machine, for development."),
+    "completion": ("initiator.cli.completion:completion", "Print the completion script of a shell."),
     "key": ("initiator.cli.key:key", "Show the public key for the nodes, or make a local one."),
     "verify": ("initiator.cli.verify:verify", "Verify a signed event as the nodes do."),
     "version": ("initiator.cli.version:version", "Print the version."),

@@ -135,7 +135,7 @@ class InitiatorClient:
         timeout: float = TIMEOUT_S,
         expires_at: datetime | None = None,
         labels: Mapping[str, str] | None = None,
-        retry: Event | None = None,
+        retry: Event | str | None = None,
         progress: Progress | None = None,
     ) -> Wallet:
         """A new wallet; the same one where it was asked for before.
@@ -144,7 +144,7 @@ class InitiatorClient:
             timeout: seconds; afterwards it goes on all the same.
             expires_at: the daemon gives up after this.
             labels: kept with the operation's record.
-            retry: the failure of an earlier call that this one goes on after (`NothingSignedError.event`).
+            retry: the failure of an earlier call that this one goes on after (`NothingSignedError.event`), or its id.
             progress: told of each event on the way.
 
         Raises:
@@ -166,7 +166,7 @@ class InitiatorClient:
         timeout: float = TIMEOUT_S,
         expires_at: datetime | None = None,
         labels: Mapping[str, str] | None = None,
-        retry: Event | None = None,
+        retry: Event | str | None = None,
         progress: Progress | None = None,
     ) -> EcdsaSignature | EddsaSignature:
         """A signature; the same one where it was asked for before.
@@ -195,7 +195,7 @@ class InitiatorClient:
         timeout: float = TIMEOUT_S,
         expires_at: datetime | None = None,
         labels: Mapping[str, str] | None = None,
-        retry: Event | None = None,
+        retry: Event | str | None = None,
         progress: Progress | None = None,
     ) -> ResharedKey:
         """A key's shares moved to other nodes. Arguments and errors are those of `keygen`."""
@@ -205,7 +205,7 @@ class InitiatorClient:
         )  # fmt: skip
         return cast(ResharedKey, await self._call(request, timeout, retry, progress))
 
-    async def submit(self, request: Request, *, timeout: float = SUBMIT_S, retry: Event | None = None) -> Handle:
+    async def submit(self, request: Request, *, timeout: float = SUBMIT_S, retry: Event | str | None = None) -> Handle:
         """Put a request into the queue and do not wait for its result; see `requests` for how to make one.
 
         Args:
@@ -225,7 +225,9 @@ class InitiatorClient:
             final = await self._waiting.until_final(waiter, asyncio.get_running_loop().time() + timeout)
             return await self._outcome(waiter.handle, final)
 
-    async def _call(self, request: Request, timeout: float, retry: Event | None, progress: Progress | None) -> Result:
+    async def _call(
+        self, request: Request, timeout: float, retry: Event | str | None, progress: Progress | None
+    ) -> Result:
         deadline = asyncio.get_running_loop().time() + timeout
         handle = wire.handle_of(self.client, request, retry)
         with self._waiting.of(handle, progress) as waiter:  # before it is sent: no event of it can be missed

@@ -26,7 +26,7 @@ class CallOptions(TypedDict, total=False):
     timeout: float
     expires_at: datetime | None
     labels: Mapping[str, str] | None
-    retry: Event | None
+    retry: Event | str | None
     progress: Progress | None
 
 
@@ -106,7 +106,7 @@ class SyncInitiatorClient:
         )  # fmt: skip
         return self._loop.run(call)
 
-    def submit(self, request: Request, *, timeout: float = SUBMIT_S, retry: Event | None = None) -> Handle:
+    def submit(self, request: Request, *, timeout: float = SUBMIT_S, retry: Event | str | None = None) -> Handle:
         """See `InitiatorClient.submit`."""
         return self._loop.run(self._inner.submit(request, timeout=timeout, retry=retry))
 

@@ -11,11 +11,13 @@ import contextlib
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from initiator.client import wire
 from initiator.client.errors import StillRunningError, UnavailableError
 from initiator.client.link import Link
 from initiator.client.wire import Event, Handle
+from initiator.core.events import is_id
 from initiator.core.model import Operation
 
 ASK_S = 5.0
@@ -175,7 +177,11 @@ class Waiting:
     async def _look(self, waiter: Waiter, deadline: float) -> None:
         """Ask for the state of an operation."""
         handle = waiter.handle
-        body = {"op": handle.op.value, "id": handle.id} | ({"request_seq": handle.sequence} if handle.sequence else {})
+        body: dict[str, Any] = {"op": handle.op.value}
+        if is_id(handle.id) or not handle.sequence:  # else the request is refused for its id, and known by its sequence
+            body["id"] = handle.id
+        if handle.sequence:
+            body["request_seq"] = handle.sequence
         answer = await self._link.ask(f"initiator.query.{self._link.client}.status", body, deadline)
         if event := wire.read_event_or_none(answer.get("event")):
             waiter.hear(event)

@@ -191,13 +191,14 @@ def operation_of(value: Operation | str) -> Operation:
         raise RejectedError(Code.INVALID_FIELD, reason, field="op") from None
 
 
-def handle_of(client: str, request: Request, retry: Event | None) -> Handle:
+def handle_of(client: str, request: Request, retry: Event | str | None) -> Handle:
     """What a request of this client is followed by; raises RejectedError for text that no message can carry."""
     try:
         digest = identity.request_digest(client, request)
     except (ValueError, TypeError, AttributeError, InitiatorError) as error:
         raise RejectedError(Code.INVALID_FIELD, f"the request cannot be encoded: {error}") from error
-    return Handle(request=request, digest=digest, reopens=retry.event_id if retry else None)
+    reopens = retry.event_id if isinstance(retry, Event) else retry
+    return Handle(request=request, digest=digest, reopens=reopens)
 
 
 def encode(request: Request) -> bytes:

@@ -21,7 +21,7 @@ from initiator.config.schema import Settings
 from initiator.errors import Code, HaltError
 
 PREFIX = "INITIATOR_"
-_FOREIGN = ("INITIATOR_CONFIG", "INITIATOR_TEST_")
+_FOREIGN = ("INITIATOR_CONFIG", "INITIATOR_CLIENT_", "INITIATOR_TEST_")
 MAX_FILE_BYTES = 1_048_576
 _HINT = "`initiator config example` shows every key"
 
@@ -76,7 +76,7 @@ def load_settings(
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
     if path:
-        _merge(merged, _read_file(path), sources, path, problems, "", secrets_allowed=False)
+        _merge(merged, read_file(path), sources, path, problems, "", secrets_allowed=False)
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX) and not name.startswith(_FOREIGN):
             key = name.removeprefix(PREFIX).lower().replace("__", ".")
@@ -89,7 +89,8 @@ def load_settings(
     return Loaded(settings, sources)
 
 
-def _read_file(path: str) -> dict[str, Any]:
+def read_file(path: str) -> dict[str, Any]:
+    """The map in a YAML file; raises HaltError."""
     try:
         raw = Path(path).read_bytes()
         content = _parse(raw) if len(raw) <= MAX_FILE_BYTES else f"larger than {MAX_FILE_BYTES} bytes"
@@ -226,7 +227,7 @@ def _problem(item: Any, sources: Mapping[str, str]) -> str:
     if item["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(dotted, _known_at(parts), n=1, cutoff=0.5)
         return f"{dotted}{where}: no such key" + (f"; did you mean {nearest[0]}?" if nearest else "")
-    message = _plain_words(item["msg"])
+    message = plain_words(item["msg"])
     value = item.get("input")
     shown = "" if not isinstance(value, (str, int, float, bool)) or _secret(dotted) else f", got {str(value)[:64]!r}"
     return f"{dotted or 'settings'}{where}: {message}{shown}"
@@ -244,7 +245,7 @@ _WORDS = (
 )
 
 
-def _plain_words(message: str) -> str:
+def plain_words(message: str) -> str:
     """pydantic's message in the words of this house and of YAML."""
     message = message.removeprefix("Value error, ")
     for theirs, ours in _WORDS:

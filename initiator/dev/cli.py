@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from initiator.dev.stack import Stack, StackOptions, running_stack
+from initiator.config import context
+from initiator.dev.stack import CHAIN_CODE, Stack, StackOptions, running_stack
 
 
 @click.command()
@@ -41,8 +45,28 @@ async def _dev(
             from initiator.dev.once import demonstrate
 
             return await demonstrate(stack)
-        _greet(stack)
-        return await _until_interrupted(stack)
+        with context_of(stack):
+            _greet(stack)
+            return await _until_interrupted(stack)
+
+
+@contextlib.contextmanager
+def context_of(stack: Stack) -> Iterator[None]:
+    """The login that `initiator request` and its like use while this stack runs."""
+    client = stack.options.clients[0]
+    login = {"servers": [stack.nats_url], "user": client, "password_file": stack.secret_file(client)}
+    content = json.dumps({"client": client, "nats": login, "chain_code": CHAIN_CODE}, indent=2)
+    path = context.development_path()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(content)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if path.read_text() == content:  # else a later stack's
+                path.unlink()
 
 
 def environment_of(stack: Stack) -> dict[str, str]:
@@ -76,7 +100,13 @@ ready.
   daemon's log    {stack.folder / "initiator.log"}
   its settings    {stack.config_path}
 
-try, with the nats command line:
+try, in another terminal:
+
+  initiator request keygen --wallet-id w1 --wait
+  initiator request sign --wallet-id w1 --key-type ed25519 --tx 0102030405 --wait
+  initiator events --follow
+
+or, with the nats command line:
 
   nats {login} subscribe 'initiator.out.{client}.>' &
   nats {login} request initiator.request.{client}.keygen '{{"wallet_id":"w1"}}' -H Content-Type:application/json

@@ -117,7 +117,8 @@ class Stack:
         path.write_text(der.hex())
         return path
 
-    def _secret_file(self, user: str) -> str:
+    def secret_file(self, user: str) -> str:
+        """Where a user's password lies."""
         return self._file(f"{user}.password", self.password(user))
 
     def _file(self, name: str, content: str) -> str:
@@ -127,7 +128,7 @@ class Stack:
         return str(path)
 
     def _login(self, user: str) -> dict[str, Any]:
-        return {"servers": [self.nats_url], "user": user, "password_file": self._secret_file(user)}
+        return {"servers": [self.nats_url], "user": user, "password_file": self.secret_file(user)}
 
     def _write_config(self, signer: dict[str, Any], pin: str | None) -> None:
         mpcium: dict[str, Any] = {
@@ -164,7 +165,7 @@ class Stack:
         command = [
             *(sys.executable, "-m", "initiator.dev.nodes"),
             *("--servers", self.nats_url, "--user", accounts.NODES),
-            *("--password-file", self._secret_file(accounts.NODES)),
+            *("--password-file", self.secret_file(accounts.NODES)),
             *("--pubkey", self.public_key.hex, "--algorithm", self.public_key.algorithm),
             *("--routing", self.options.routing, "--chain-code", CHAIN_CODE),
             *("--delay-s", str(self.options.node_delay_s), "--forward-wait-s", str(self.options.forward_wait_s)),

@@ -53,13 +53,17 @@ class QueryService:
         return await answer(client, body)
 
     async def _status(self, client: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The last event of one operation, or null; and with `request_seq` whether that request was refused."""
+        """The last event of one operation, or null; and with `request_seq` whether that request was refused.
+
+        A request may have been refused for its id: then `request_seq` alone names it.
+        """
         refuse_unknown(body, ("op", "id", "request_seq"))
-        operation, operation_id = operation_of(body), id_of(body)
-        entry = await self._record.last(operation, operation_id)
+        operation = operation_of(body)
         answer: dict[str, Any] = {"event": None}
-        if entry is not None and entry.event.client == client:
-            answer["event"] = shown(entry.stored)
+        if "id" in body or "request_seq" not in body:
+            entry = await self._record.last(operation, id_of(body))
+            if entry is not None and entry.event.client == client:
+                answer["event"] = shown(entry.stored)
         if "request_seq" in body:
             refused = await self._record.refusal(client, operation, _sequence(body, "request_seq"))
             answer["rejection"] = shown(refused) if refused else None

@@ -1,0 +1,150 @@
+"""What the commands of clients share: the login, the exit codes, and how errors are said.
+
+Exit codes, the same everywhere: 0 completed (or answered), 1 nothing is known, 2 usage, 3 rejected, 4 failed,
+5 still running, 7 unavailable, 8 the result cannot be trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import click
+
+from initiator.client import (
+    ClientError,
+    InitiatorClient,
+    NothingSignedError,
+    OutcomeUnknownError,
+    RejectedError,
+    StillRunningError,
+    TooLateError,
+    UntrustedResultError,
+)
+from initiator.config import context as contexts
+
+DONE, UNKNOWN, USAGE, REJECTED, FAILED, RUNNING, UNAVAILABLE, UNTRUSTED = 0, 1, 2, 3, 4, 5, 7, 8
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--context", "context_path", metavar="FILE", envvar=contexts.VARIABLE,
+                 help="Your login: client, nats, chain_code (default: ~/.config/initiator/client.yaml)."),
+    click.option("--server", metavar="URL", envvar="INITIATOR_CLIENT_SERVER", help="NATS."),
+    click.option("--client", metavar="NAME", envvar="INITIATOR_CLIENT_NAME", help="Your name at the daemon."),
+    click.option("--user", metavar="NAME", envvar="INITIATOR_CLIENT_USER", help="Your name at NATS."),
+    click.option("--password-file", metavar="FILE", envvar="INITIATOR_CLIENT_PASSWORD_FILE",
+                 help="Your password at NATS."),
+    click.option("--creds", metavar="FILE", envvar="INITIATOR_CLIENT_CREDS", help="NATS credentials."),
+    click.option("--json", "as_json", is_flag=True, help="JSON lines, also on a terminal."),
+)  # fmt: skip
+
+
+class Login:
+    """Who asks, and how answers are shown.
+
+    Attributes:
+        as_json: JSON lines; else words for people.
+    """
+
+    def __init__(self, context: contexts.ClientContext, *, as_json: bool) -> None:
+        self._context = context
+        self.as_json = as_json
+
+    @property
+    def chain_code(self) -> str | None:
+        return self._context.chain_code
+
+    def run(self, action: Callable[[InitiatorClient], Awaitable[int]]) -> int:
+        """Connect and act; every error of a call becomes its exit code and a line that says what to do."""
+        try:
+            return asyncio.run(self._run(action))
+        except ClientError as error:
+            self.say_error(error)
+            return code_of(error)
+
+    async def _run(self, action: Callable[[InitiatorClient], Awaitable[int]]) -> int:
+        from initiator.bus.connection import login_options
+
+        nats = self._context.nats
+        connecting = InitiatorClient.connect(
+            list(nats.servers), client=self._context.client, chain_code=self._context.chain_code,
+            connect_timeout=max(5.0, nats.connect_timeout_s), **login_options(nats),
+        )  # fmt: skip
+        async with connecting as client:
+            return await action(client)
+
+    def say_error(self, error: ClientError) -> None:
+        """What a call ended with: JSON on the output, or a line for people beside it."""
+        if self.as_json:
+            click.echo(json.dumps(_described(error)))
+            return
+        click.echo(f"{_WORDS.get(type(error), 'unavailable')}: {error}", err=True)
+
+
+def login(command: Command) -> Command:
+    """Options of a command that speaks for a client; it gets a `Login` in their place."""
+
+    def with_login(
+        context_path: str | None, server: str | None, client: str | None, user: str | None, password_file: str | None,
+        creds: str | None, as_json: bool, **others: Any,
+    ) -> Any:  # fmt: skip
+        changes = {
+            "client": client, "nats.servers": [server] if server else None, "nats.user": user,
+            "nats.password_file": password_file, "nats.creds_file": creds,
+        }  # fmt: skip
+        # whoever names a server and a client needs no file, and must not get another stack's password with it
+        path = None if server and client and not context_path else contexts.find(context_path)
+        found = Login(contexts.load(path, changes), as_json=as_json or not sys.stdout.isatty())
+        return command(found, **others)
+
+    wrapped: Any = with_login
+    wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
+    wrapped.__click_params__ = getattr(command, "__click_params__", [])
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]
+
+
+def code_of(error: ClientError) -> int:
+    """The exit code of an error."""
+    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), UNAVAILABLE)
+
+
+_CODES = {
+    RejectedError: REJECTED,
+    NothingSignedError: FAILED,
+    OutcomeUnknownError: FAILED,
+    TooLateError: FAILED,
+    StillRunningError: RUNNING,
+    UntrustedResultError: UNTRUSTED,
+}
+_WORDS: dict[type[ClientError], str] = {
+    RejectedError: "rejected",
+    NothingSignedError: "failed, nothing was signed",
+    OutcomeUnknownError: "failed, outcome unknown",
+    TooLateError: "too late",
+    StillRunningError: "still running",
+    UntrustedResultError: "not to be trusted",
+}
+_STATES: dict[type[ClientError], str] = {
+    RejectedError: "rejected",
+    NothingSignedError: "failed",
+    OutcomeUnknownError: "failed",
+    TooLateError: "too_late",
+    StillRunningError: "running",
+    UntrustedResultError: "untrusted",
+}
+
+
+def _described(error: ClientError) -> dict[str, Any]:
+    found: dict[str, Any] = {"state": _STATES.get(type(error), "unavailable"), "code": str(error.code)}
+    found |= {"field": error.field} if error.field else {}
+    found |= {"reason": error.reason}
+    if isinstance(error, NothingSignedError | OutcomeUnknownError):
+        found |= {"outcome": error.event.outcome, "event_id": error.event.event_id}
+    if isinstance(error, StillRunningError):
+        found |= {"op": error.handle.op.value, "id": error.handle.id, "last": error.state or "queued"}
+    return found | ({"hint": error.hint} if error.hint else {})

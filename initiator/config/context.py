@@ -1,0 +1,73 @@
+"""Where a client's commands find their login: one small file, named or in one of two well-known places."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from initiator.config.load import plain_words, read_file
+from initiator.config.schema import NatsSettings, Section, Token
+from initiator.errors import Code, HaltError
+
+VARIABLE = "INITIATOR_CLIENT_CONTEXT"
+
+
+class ClientContext(Section):
+    """A client's login."""
+
+    client: Token = Field(description="your name in the daemon's configuration: the token in your subjects")
+    nats: NatsSettings = Field(default_factory=NatsSettings, description="your NATS login; as the daemon's own `nats`")
+    chain_code: str | None = Field(
+        None, pattern=r"^[0-9a-fA-F]{64}$", description="the cluster's chain_code (64 hex digits): derives child keys"
+    )
+
+
+def own_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """The user's own file."""
+    home = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config"
+    return Path(home) / "initiator" / "client.yaml"
+
+
+def development_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """What a running `initiator dev` leaves for its user's commands."""
+    home = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "/")) / ".local" / "state"
+    return Path(home) / "initiator" / "dev.json"
+
+
+def find(named: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The file that counts: the named one, the variable's, the user's own, the running development stack's."""
+    if chosen := named or environ.get(VARIABLE):
+        return Path(chosen)
+    return next((path for path in (own_path(environ), development_path(environ)) if path.is_file()), None)
+
+
+def load(path: Path | None, changes: Mapping[str, Any]) -> ClientContext:
+    """A login from its file, with single values changed.
+
+    Args:
+        changes: by dotted key; None: not changed.
+
+    Raises:
+        HaltError: `CONFIG_INVALID`, with every error.
+    """
+    content = read_file(str(path)) if path else {}
+    for dotted, value in changes.items():
+        if value is not None:
+            *sections, last = dotted.split(".")
+            into = content
+            for section in sections:
+                into = into.setdefault(section, {})
+            into[last] = value
+    try:
+        return ClientContext.model_validate(content)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in item['loc'])}: {plain_words(item['msg'])}"
+            for item in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        hint = f"name a file with --context, or write {own_path()}: client: NAME and nats: {{servers: [URL], user: …}}"
+        raise HaltError(Code.CONFIG_INVALID, "; ".join(problems), field=str(path or "login"), hint=hint) from None
