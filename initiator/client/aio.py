@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, TypedDict, Unpack, cast, overload
 
 from nats.aio.client import Client
 
@@ -28,7 +28,7 @@ from initiator.client.errors import (
     UnavailableError,
 )
 from initiator.client.link import Link
-from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey, Result, Wallet
+from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey, Result, Signature, Wallet
 from initiator.client.trust import Judge
 from initiator.client.waiting import ASK_S, Progress, Waiting
 from initiator.client.wire import Event, Handle
@@ -41,6 +41,24 @@ TIMEOUT_S = 120.0
 """How long a call waits for its result, if not told otherwise."""
 SUBMIT_S = 15.0
 _FOLLOW_S = 5.0
+
+
+class CallOptions(TypedDict, total=False):
+    """What every call takes besides what it asks for.
+
+    Attributes:
+        timeout: seconds (default: 120); afterwards it goes on all the same.
+        expires_at: the daemon gives up after this.
+        labels: kept with the operation's record.
+        retry: the failure of an earlier call that this one goes on after (`NothingSignedError.event`), or its id.
+        progress: told of each event on the way.
+    """
+
+    timeout: float
+    expires_at: datetime | None
+    labels: Mapping[str, str] | None
+    retry: Event | str | None
+    progress: Progress | None
 
 
 class InitiatorClient:
@@ -128,31 +146,37 @@ class InitiatorClient:
 
     # --- what to ask for
 
-    async def keygen(
-        self,
-        wallet_id: str,
-        *,
-        timeout: float = TIMEOUT_S,
-        expires_at: datetime | None = None,
-        labels: Mapping[str, str] | None = None,
-        retry: Event | str | None = None,
-        progress: Progress | None = None,
-    ) -> Wallet:
+    async def keygen(self, wallet_id: str, **options: Unpack[CallOptions]) -> Wallet:
         """A new wallet; the same one where it was asked for before.
-
-        Args:
-            timeout: seconds; afterwards it goes on all the same.
-            expires_at: the daemon gives up after this.
-            labels: kept with the operation's record.
-            retry: the failure of an earlier call that this one goes on after (`NothingSignedError.event`), or its id.
-            progress: told of each event on the way.
 
         Raises:
             RejectedError, NothingSignedError, OutcomeUnknownError, StillRunningError, UnavailableError,
             UntrustedResultError: see `initiator.client.errors`.
         """
+        expires_at, labels = options.get("expires_at"), options.get("labels")
         request = wire.keygen(wallet_id, expires_at=expires_at, labels=labels)
-        return cast(Wallet, await self._call(request, timeout, retry, progress))
+        return cast(Wallet, await self._call(request, options))
+
+    @overload
+    async def sign(
+        self, wallet_id: str, tx: bytes, *, tx_id: str, key_type: Literal["ed25519", KeyType.ED25519],
+        network_internal_code: str = ..., derivation_path: Sequence[int] | None = ...,
+        **options: Unpack[CallOptions],
+    ) -> EddsaSignature: ...  # fmt: skip
+
+    @overload
+    async def sign(
+        self, wallet_id: str, tx: bytes, *, tx_id: str, key_type: Literal["secp256k1", KeyType.SECP256K1],
+        network_internal_code: str = ..., derivation_path: Sequence[int] | None = ...,
+        **options: Unpack[CallOptions],
+    ) -> EcdsaSignature: ...  # fmt: skip
+
+    @overload
+    async def sign(
+        self, wallet_id: str, tx: bytes, *, tx_id: str, key_type: KeyType | str,
+        network_internal_code: str = ..., derivation_path: Sequence[int] | None = ...,
+        **options: Unpack[CallOptions],
+    ) -> Signature: ...  # fmt: skip
 
     async def sign(
         self,
@@ -163,12 +187,8 @@ class InitiatorClient:
         key_type: KeyType | str,
         network_internal_code: str = "",
         derivation_path: Sequence[int] | None = None,
-        timeout: float = TIMEOUT_S,
-        expires_at: datetime | None = None,
-        labels: Mapping[str, str] | None = None,
-        retry: Event | str | None = None,
-        progress: Progress | None = None,
-    ) -> EcdsaSignature | EddsaSignature:
+        **options: Unpack[CallOptions],
+    ) -> Signature:
         """A signature; the same one where it was asked for before.
 
         Args:
@@ -176,13 +196,13 @@ class InitiatorClient:
             tx_id: your id of this transaction; one id never gets two payloads.
             derivation_path: the child key that signs: non-hardened levels.
 
-        The others, and the errors, are those of `keygen`.
+        The errors are those of `keygen`.
         """
         request = wire.sign(
             wallet_id=wallet_id, tx_id=tx_id, tx=tx, key_type=key_type, network_internal_code=network_internal_code,
-            derivation_path=derivation_path, expires_at=expires_at, labels=labels,
+            derivation_path=derivation_path, expires_at=options.get("expires_at"), labels=options.get("labels"),
         )  # fmt: skip
-        return cast(EcdsaSignature | EddsaSignature, await self._call(request, timeout, retry, progress))
+        return cast(Signature, await self._call(request, options))
 
     async def reshare(
         self,
@@ -192,18 +212,14 @@ class InitiatorClient:
         key_type: KeyType | str,
         node_ids: Sequence[str],
         new_threshold: int,
-        timeout: float = TIMEOUT_S,
-        expires_at: datetime | None = None,
-        labels: Mapping[str, str] | None = None,
-        retry: Event | str | None = None,
-        progress: Progress | None = None,
+        **options: Unpack[CallOptions],
     ) -> ResharedKey:
-        """A key's shares moved to other nodes. Arguments and errors are those of `keygen`."""
+        """A key's shares moved to other nodes. The errors are those of `keygen`."""
         request = wire.reshare(
             session_id=session_id, wallet_id=wallet_id, key_type=key_type, node_ids=node_ids,
-            new_threshold=new_threshold, expires_at=expires_at, labels=labels,
+            new_threshold=new_threshold, expires_at=options.get("expires_at"), labels=options.get("labels"),
         )  # fmt: skip
-        return cast(ResharedKey, await self._call(request, timeout, retry, progress))
+        return cast(ResharedKey, await self._call(request, options))
 
     async def submit(self, request: Request, *, timeout: float = SUBMIT_S, retry: Event | str | None = None) -> Handle:
         """Put a request into the queue and do not wait for its result; see `requests` for how to make one.
@@ -225,13 +241,12 @@ class InitiatorClient:
             final = await self._waiting.until_final(waiter, asyncio.get_running_loop().time() + timeout)
             return await self._outcome(waiter.handle, final)
 
-    async def _call(
-        self, request: Request, timeout: float, retry: Event | str | None, progress: Progress | None
-    ) -> Result:
-        deadline = asyncio.get_running_loop().time() + timeout
-        handle = wire.handle_of(self.client, request, retry)
-        with self._waiting.of(handle, progress) as waiter:  # before it is sent: no event of it can be missed
-            waiter.handle = await self._submit(handle, min(deadline, asyncio.get_running_loop().time() + SUBMIT_S))
+    async def _call(self, request: Request, options: CallOptions) -> Result:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + options.get("timeout", TIMEOUT_S)
+        handle = wire.handle_of(self.client, request, options.get("retry"))
+        with self._waiting.of(handle, options.get("progress")) as waiter:  # first: no event of it can be missed
+            waiter.handle = await self._submit(handle, min(deadline, loop.time() + SUBMIT_S))
             final = await self._waiting.until_final(waiter, deadline)
             return await self._outcome(waiter.handle, final)
 

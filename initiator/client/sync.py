@@ -5,29 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
-from initiator.client.aio import SUBMIT_S, TIMEOUT_S, InitiatorClient
+from initiator.client.aio import SUBMIT_S, TIMEOUT_S, CallOptions, InitiatorClient
 from initiator.client.errors import UnavailableError
-from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey, Result, Wallet
+from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey, Result, Signature, Wallet
 from initiator.client.waiting import Progress
 from initiator.client.wire import Event, Handle
 from initiator.core.model import KeyType, Operation, Request
 from initiator.errors import Code
 
 T = TypeVar("T")
-
-
-class CallOptions(TypedDict, total=False):
-    """What every call takes; see `InitiatorClient.keygen`."""
-
-    timeout: float
-    expires_at: datetime | None
-    labels: Mapping[str, str] | None
-    retry: Event | str | None
-    progress: Progress | None
 
 
 class SyncInitiatorClient:
@@ -71,6 +61,27 @@ class SyncInitiatorClient:
         """See `InitiatorClient.keygen`."""
         return self._loop.run(self._inner.keygen(wallet_id, **options))
 
+    @overload
+    def sign(
+        self, wallet_id: str, tx: bytes, *, tx_id: str, key_type: Literal["ed25519", KeyType.ED25519],
+        network_internal_code: str = ..., derivation_path: Sequence[int] | None = ...,
+        **options: Unpack[CallOptions],
+    ) -> EddsaSignature: ...  # fmt: skip
+
+    @overload
+    def sign(
+        self, wallet_id: str, tx: bytes, *, tx_id: str, key_type: Literal["secp256k1", KeyType.SECP256K1],
+        network_internal_code: str = ..., derivation_path: Sequence[int] | None = ...,
+        **options: Unpack[CallOptions],
+    ) -> EcdsaSignature: ...  # fmt: skip
+
+    @overload
+    def sign(
+        self, wallet_id: str, tx: bytes, *, tx_id: str, key_type: KeyType | str,
+        network_internal_code: str = ..., derivation_path: Sequence[int] | None = ...,
+        **options: Unpack[CallOptions],
+    ) -> Signature: ...  # fmt: skip
+
     def sign(
         self,
         wallet_id: str,
@@ -81,7 +92,7 @@ class SyncInitiatorClient:
         network_internal_code: str = "",
         derivation_path: Sequence[int] | None = None,
         **options: Unpack[CallOptions],
-    ) -> EcdsaSignature | EddsaSignature:
+    ) -> Signature:
         """See `InitiatorClient.sign`."""
         call = self._inner.sign(
             wallet_id, tx, tx_id=tx_id, key_type=key_type, network_internal_code=network_internal_code,

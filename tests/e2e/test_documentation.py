@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from initiator.dev.stack import Stack
+from initiator.dev.stack import CHAIN_CODE, Stack
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +25,30 @@ def login(stack: Stack) -> dict[str, str]:
 
 async def test_the_first_signature_of_the_readme(stack: Stack) -> None:
     script = str(ROOT / "docs" / "examples" / "first_signature.py")
+    shown = await asyncio.to_thread(shell, sys.executable, script, **login(stack))
+    assert shown.returncode == 0, shown.stderr
+    assert re.fullmatch(
+        r"wallet w_\w{6}\n  ed25519 public key [0-9a-f]{64}\n"
+        r"signature of tx_\w{6}, verified by the client\n  [0-9a-f]{128}\n",
+        shown.stdout,
+    ), shown.stdout
+
+
+async def test_the_code_of_the_clients_page_runs_as_it_stands(stack: Stack) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "clients.md").read_text(), re.DOTALL | re.MULTILINE)
+    connecting, *others = blocks
+    body = "\n".join(f"    {line}" if line else "" for line in "\n".join(others).splitlines())
+    given = f"url, password, chain_code = {stack.nats_url!r}, {stack.password('alice')!r}, {CHAIN_CODE!r}"
+    whole = f"import asyncio\n{given}\n{connecting}\n{body}"
+    lines = "\n".join(f"    {line}" if line else "" for line in whole.splitlines())
+    script = f"async def main():\n{lines}\n\nimport asyncio\nasyncio.run(main())\n"
+    shown = await asyncio.to_thread(shell, sys.executable, "-c", script)
+    assert shown.returncode == 0, shown.stderr
+    assert "keygen w-2 completed" in shown.stdout
+
+
+async def test_the_same_over_plain_nats(stack: Stack) -> None:
+    script = str(ROOT / "docs" / "examples" / "plain_nats.py")
     shown = await asyncio.to_thread(shell, sys.executable, script, **login(stack))
     assert shown.returncode == 0, shown.stderr
     assert re.fullmatch(

@@ -186,7 +186,7 @@ async def test_another_payload_under_the_same_id_is_refused_and_gets_no_foreign_
 async def test_what_is_wrong_is_named(alice: InitiatorClient, change: dict[str, object], code: str, field: str) -> None:
     fields = {"wallet_id": "w", "tx": b"\x01m", "tx_id": new_id("t"), "key_type": "ed25519"} | change
     with pytest.raises(RejectedError) as error:
-        await alice.sign(**fields)  # type: ignore[arg-type]
+        await alice.sign(**fields)  # type: ignore[call-overload]
     assert (error.value.code, error.value.field) == (code, field)
 
 
