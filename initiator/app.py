@@ -197,7 +197,7 @@ class App:
 
     async def _work(self, parts: Assembly, signer: Signer) -> None:
         worker = await parts.worker(signer)
-        await parts.listen()
+        await parts.listen(signer.public_key)
         reload = Reload(self.settings, self._hangup, self._load, parts.take_over, self.metrics)
         await self._until_stopped(worker, [*parts.chores(), partial(self._watch_signer, signer), reload.run])
 

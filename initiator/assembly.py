@@ -14,7 +14,8 @@ from initiator.config.schema import Settings
 from initiator.config.wallets import load_wallets
 from initiator.core import subjects
 from initiator.core.model import Operation
-from initiator.core.signer import Signer
+from initiator.core.signer import PublicKey, Signer
+from initiator.core.spki import fingerprint
 from initiator.flow.answering import Answering
 from initiator.flow.board import Board
 from initiator.flow.cancelling import CancelService
@@ -29,6 +30,7 @@ from initiator.flow.query import QueryService
 from initiator.flow.reception import Reception
 from initiator.flow.results import Results
 from initiator.flow.room import Room
+from initiator.flow.service import Service
 from initiator.flow.sweeper import Sweeper
 from initiator.flow.takeovers import Takeovers
 from initiator.flow.upkeep import Upkeep
@@ -115,8 +117,8 @@ class Assembly:
         if self._worker is not None:
             await self._worker.serve(pairs)
 
-    async def listen(self) -> None:
-        """Answer clients' questions, and wake those who wait for an event that another replica recorded."""
+    async def listen(self, public_key: PublicKey) -> None:
+        """Answer clients' questions, say what this replica is, and wake who waits for what another one recorded."""
 
         async def on_event(message: Message) -> None:
             _, _, _client, operation, operation_id, _state = message.subject.split(".")
@@ -126,9 +128,16 @@ class Assembly:
         for state in ("completed", "failed", "retrying"):
             await self._connection.subscribe(f"initiator.out.*.*.*.{state}", on_event)
         self._connection.on_return(self._board.poke_all)
-        answering = Answering(self._connection, self._settings.query.concurrency)
+        answering = Answering(self._connection, self._settings.query.concurrency, self._clients.weight_of)
         await QueryService(answering, self._record, self._settings.query.page_size, self._clock).start()
         await CancelService(answering, self._record, self._journal).start()
+        metadata = {
+            "key_algorithm": public_key.algorithm,
+            "key_fingerprint": fingerprint(public_key),
+            "mpcium_client_id": self._settings.mpcium.client_id,
+            "routing": self._settings.mpcium.routing,
+        }
+        await Service(self._connection, answering, metadata, self._clock).start()
 
     def chores(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What goes on beside the requests; each runs until it is cancelled."""

@@ -176,7 +176,7 @@ class Link:
         if error is None:
             return answer
         code, reason = str(error.get("code")), str(error.get("reason"))
-        if code in ("INTERNAL", Code.BUS_UNAVAILABLE):
+        if code in ("INTERNAL", Code.BUS_UNAVAILABLE, Code.QUERY_BUSY):
             raise UnavailableError(code, reason)
         raise RejectedError(code, reason, field=error.get("field"))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+MOST_REMEMBERED = 1024
 
 
 class Turns(Generic[T]):
@@ -36,9 +37,15 @@ class Turns(Generic[T]):
     def add(self, client: str, item: T) -> None:
         queue = self._queues.get(client)
         if queue is None:
+            self._forget()
             queue = self._queues[client] = deque()
             self._turn[client] = max(self._now, self._turn.get(client, 0.0))
         queue.append(item)
+
+    def _forget(self) -> None:
+        """Clients whose last turn has passed join like new ones; so names that come once do not pile up."""
+        if len(self._turn) > MOST_REMEMBERED:
+            self._turn = {name: turn for name, turn in self._turn.items() if name in self._queues or turn > self._now}
 
     def pop(self) -> T | None:
         """The next item, or None if nobody waits."""

@@ -25,15 +25,14 @@ class CancelService:
         self._journal = journal
 
     async def start(self) -> None:
-        await self._answering.serve("initiator.cancel.*", self._answer)
+        await self._answering.serve("initiator.cancel.*", {"cancel": self._answer})
 
-    async def _answer(self, tokens: list[str], body: dict[str, Any]) -> dict[str, Any]:
+    async def _answer(self, client: str, body: dict[str, Any]) -> dict[str, Any]:
         """`{"cancelled": true, "event": the final event}`, also when it was cancelled before.
 
         Raises:
             RejectError: `NOT_FOUND` or `TOO_LATE`; or the body names no operation.
         """
-        client = tokens[2]
         refuse_unknown(body, ("op", "id"))
         operation, operation_id = operation_of(body), id_of(body)
         last = await self._record.last(operation, operation_id)
