@@ -9,25 +9,23 @@
             wallet = initiator.keygen("w-1")
 
 Real processes on free loopback ports and in a temporary folder, as `initiator dev` starts them; all of them end with
-the test session. Needs the extra `testing` (`pip install initiator[testing]`). The nodes are simulated: they verify requests
-as mpcium's do and sign with keys of their own, without any MPC.
+the test session. Needs the extra `testing` (`pip install initiator[testing]`). The nodes are simulated: they verify
+requests as mpcium's do and sign with keys of their own, without any MPC.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import pytest
 
 from initiator.client import InitiatorClient, SyncInitiatorClient
 from initiator.dev.stack import CHAIN_CODE, Stack, StackOptions, running_stack
+from initiator.loopthread import LoopThread
 
-T = TypeVar("T")
 KmsKind = Literal["moto", "localstack", "local"]
 
 
@@ -37,7 +35,7 @@ class InitiatorStack:
     chain_code = CHAIN_CODE
     """The simulated cluster's, 64 hex digits."""
 
-    def __init__(self, stack: Stack, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, stack: Stack, loop: LoopThread) -> None:
         self._stack = stack
         self._loop = loop
 
@@ -81,15 +79,15 @@ class InitiatorStack:
 
     def stop_daemon(self) -> None:
         """SIGTERM, and wait until it has drained. Requests wait in their queue."""
-        self._run(self._stack.stop_daemon())
+        self._loop.run(self._stack.stop_daemon())
 
     def kill_daemon(self) -> None:
         """kill -9: what it had in hand is taken over by the next one, after `worker.ack_wait_s`."""
-        self._run(self._kill())
+        self._loop.run(self._kill())
 
     def start_daemon(self) -> None:
         """Start it again, and wait until it is ready."""
-        self._run(self._stack.start_daemon())
+        self._loop.run(self._stack.start_daemon())
 
     async def _kill(self) -> None:
         child, self._stack.daemon = self._stack.daemon, None
@@ -105,9 +103,6 @@ class InitiatorStack:
     def folder(self) -> Path:
         """Where all of it lives; gone afterwards."""
         return self._stack.folder
-
-    def _run(self, call: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
 
 @contextlib.contextmanager
@@ -126,20 +121,13 @@ def run_stack(
         settings: further settings of the daemon, nested as in its YAML file.
     """
     options = StackOptions(kms=kms, routing=routing, clients=clients, settings=settings or {}, forward_wait_s=0.3)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="initiator-stack", daemon=True)
-    thread.start()
-    try:
+    with LoopThread("initiator-stack") as loop:
         running = running_stack(options)
-        stack = asyncio.run_coroutine_threadsafe(running.__aenter__(), loop).result()
+        stack = loop.run(running.__aenter__())
         try:
             yield InitiatorStack(stack, loop)
         finally:
-            asyncio.run_coroutine_threadsafe(running.__aexit__(None, None, None), loop).result()
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+            loop.run(running.__aexit__(None, None, None))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
@@ -16,6 +14,7 @@ from initiator.client.waiting import Progress
 from initiator.client.wire import Event, Handle
 from initiator.core.model import KeyType, Operation, Request
 from initiator.errors import Code
+from initiator.loopthread import LoopThread
 
 T = TypeVar("T")
 
@@ -23,7 +22,7 @@ T = TypeVar("T")
 class SyncInitiatorClient:
     """See `InitiatorClient`; make one with `connect`. Results and errors are the same."""
 
-    def __init__(self, loop: _Loop, inner: InitiatorClient) -> None:
+    def __init__(self, loop: LoopThread, inner: InitiatorClient) -> None:
         self._loop = loop
         self._inner = inner
 
@@ -41,7 +40,7 @@ class SyncInitiatorClient:
         **nats_options: Any,
     ) -> Iterator[Self]:
         """A client with a connection of its own, for the length of the block; see `InitiatorClient.connect`."""
-        with _Loop() as loop:
+        with LoopThread("initiator-client") as loop:
             opening = InitiatorClient.connect(
                 servers, client=client, chain_code=chain_code, wallets=wallets, allow_unverified=allow_unverified,
                 connect_timeout=connect_timeout, **nats_options,
@@ -52,6 +51,12 @@ class SyncInitiatorClient:
             finally:
                 loop.run(opening.__aexit__(None, None, None))
 
+    def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        if not self._loop.running:
+            call.close()
+            raise UnavailableError(Code.BUS_UNAVAILABLE, "the client is closed")
+        return self._loop.run(call)
+
     @property
     def client(self) -> str:
         """Your name."""
@@ -59,7 +64,7 @@ class SyncInitiatorClient:
 
     def keygen(self, wallet_id: str, **options: Unpack[CallOptions]) -> Wallet:
         """See `InitiatorClient.keygen`."""
-        return self._loop.run(self._inner.keygen(wallet_id, **options))
+        return self._run(self._inner.keygen(wallet_id, **options))
 
     @overload
     def sign(
@@ -98,7 +103,7 @@ class SyncInitiatorClient:
             wallet_id, tx, tx_id=tx_id, key_type=key_type, network_internal_code=network_internal_code,
             derivation_path=derivation_path, **options,
         )  # fmt: skip
-        return self._loop.run(call)
+        return self._run(call)
 
     def reshare(
         self,
@@ -115,31 +120,31 @@ class SyncInitiatorClient:
             session_id, wallet_id=wallet_id, key_type=key_type, node_ids=node_ids, new_threshold=new_threshold,
             **options,
         )  # fmt: skip
-        return self._loop.run(call)
+        return self._run(call)
 
     def submit(self, request: Request, *, timeout: float = SUBMIT_S, retry: Event | str | None = None) -> Handle:
         """See `InitiatorClient.submit`."""
-        return self._loop.run(self._inner.submit(request, timeout=timeout, retry=retry))
+        return self._run(self._inner.submit(request, timeout=timeout, retry=retry))
 
     def result(self, handle: Handle, timeout: float = TIMEOUT_S, *, progress: Progress | None = None) -> Result:
         """See `InitiatorClient.result`."""
-        return self._loop.run(self._inner.result(handle, timeout, progress=progress))
+        return self._run(self._inner.result(handle, timeout, progress=progress))
 
     def wallet(self, wallet_id: str) -> Wallet | None:
         """See `InitiatorClient.wallet`."""
-        return self._loop.run(self._inner.wallet(wallet_id))
+        return self._run(self._inner.wallet(wallet_id))
 
     def status(self, op: Operation | str, operation_id: str, **options: float) -> Event | None:
         """See `InitiatorClient.status`."""
-        return self._loop.run(self._inner.status(op, operation_id, **options))
+        return self._run(self._inner.status(op, operation_id, **options))
 
     def history(self, op: Operation | str, operation_id: str, **options: float) -> list[Event]:
         """See `InitiatorClient.history`."""
-        return self._loop.run(self._inner.history(op, operation_id, **options))
+        return self._run(self._inner.history(op, operation_id, **options))
 
     def cancel(self, op: Operation | str, operation_id: str, **options: float) -> Event:
         """See `InitiatorClient.cancel`."""
-        return self._loop.run(self._inner.cancel(op, operation_id, **options))
+        return self._run(self._inner.cancel(op, operation_id, **options))
 
     def events(
         self, *, since: datetime | timedelta | None = None, after: int = 0, follow: bool = False
@@ -147,38 +152,11 @@ class SyncInitiatorClient:
         """See `InitiatorClient.events`."""
         found = self._inner.events(since=since, after=after, follow=follow)
         try:
-            while (event := self._loop.run(_next(found))) is not None:
+            while (event := self._run(_next(found))) is not None:
                 yield event
         finally:
-            self._loop.run(found.aclose())
+            self._run(found.aclose())
 
 
 async def _next(events: AsyncGenerator[Event, None]) -> Event | None:
     return await anext(events, None)
-
-
-class _Loop:
-    """An event loop in a thread of its own."""
-
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="initiator-client", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def run(self, call: Coroutine[Any, Any, T]) -> T:
-        """A coroutine's result, in the calling thread; an interrupt there ends it here, too."""
-        if not self._loop.is_running():
-            call.close()
-            raise UnavailableError(Code.BUS_UNAVAILABLE, "the client is closed")
-        future = asyncio.run_coroutine_threadsafe(call, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
