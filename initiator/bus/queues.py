@@ -73,10 +73,15 @@ async def ensure_one(js: JetStream, settings: Settings, client: str) -> None:
 async def _create(js: JetStream, new: Form) -> None:
     try:
         await js.api(f"STREAM.CREATE.{new['name']}", new)
-    except HaltError:
-        # another replica made it just now, with a first sequence of its own
-        if await info(js, new["name"]) is None:
-            raise
+    except HaltError as error:
+        if await info(js, new["name"]) is not None:
+            return  # another replica made it just now, with a first sequence of its own
+        hint = (
+            f"does another stream take its subjects, such as {subjects.REQUESTS_STREAM_PREFIX[:-1]}, the one queue of "
+            "earlier versions? let that run empty, and delete it"
+        )
+        reason = f"{new['name']} cannot be made: {error.reason}"
+        raise HaltError(error.code, reason, field=new["name"], hint=hint) from error
 
 
 async def _first_sequence(js: JetStream) -> Form:

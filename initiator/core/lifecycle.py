@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from initiator.core.events import Event, Outcome, State
+from initiator.core.events import Event, Outcome, State, parse_time
 from initiator.core.model import Operation
 from initiator.core.result import ErrorClass, NodeResult, classify
 from initiator.errors import Code
@@ -140,7 +140,7 @@ def _judge_error(last: Event, result: NodeResult, answered_at: float, clock_skew
     if kind is ErrorClass.PROVISIONAL:
         return Verdict.IGNORE if "provisional_code" in last.body else Verdict.HOLD
     if kind is ErrorClass.RETRY_BEFORE_SESSION:
-        published_at = float(last.body.get("published_at", 0.0))
+        published_at = parse_time(last.body["published_at"]) if "published_at" in last.body else 0.0
         if last.attempt > 1 and answered_at < published_at - clock_skew_s:
             return Verdict.IGNORE  # an answer to an earlier attempt
         if answered_at - published_at < REDELIVERY_S - max(LEAST_MARGIN_S, clock_skew_s):

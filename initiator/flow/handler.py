@@ -22,6 +22,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
+from initiator.bus.errors import NotFoundError
 from initiator.config.schema import Settings
 from initiator.core import events, identity, message
 from initiator.core.events import Outcome, State
@@ -152,9 +153,9 @@ class Handler:
         while True:
             try:
                 return await action()
-            except RetryError as error:
+            except (RetryError, NotFoundError) as error:  # a stream that is gone may be restored or made anew
                 self._note_retry(held.operation, error)
-                await self._clock.sleep(max(delay_s, error.delay_s))
+                await self._clock.sleep(max(delay_s, getattr(error, "delay_s", 1.0)))
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
 
     def _note_retry(self, operation: Operation, error: InitiatorError, **fields: object) -> None:
@@ -233,7 +234,7 @@ class Handler:
     async def _wait_until_due(self, last: Entry | None) -> None:
         """A further attempt waits for its time before it takes a place."""
         if last is not None and "not_before" in last.event.body:
-            due = min(float(last.event.body["not_before"]), last.event.expires_at)
+            due = min(events.parse_time(last.event.body["not_before"]), last.event.expires_at)
             await self._clock.sleep(max(0.0, due - self._clock.now()))
 
     def _leave_admission(self, work: Work) -> None:

@@ -14,7 +14,7 @@ import hashlib
 
 from initiator.bus.connection import NoRespondersError
 from initiator.bus.nodes import NodeGateway, NodeMessage
-from initiator.core.events import Outcome, State
+from initiator.core.events import Outcome, State, format_time
 from initiator.core.lifecycle import outcome_before_publishing
 from initiator.core.model import Operation
 from initiator.errors import Code, InitiatorError, RetryError
@@ -92,7 +92,7 @@ class Publisher:
 
     async def _published(self, last: Entry, at: float) -> Entry:
         """Record `published`, with the time at which the nodes could first see it: whoever took over may be late."""
-        return await self._journal.move(last, State.PUBLISHED, {"published_at": at})
+        return await self._journal.move(last, State.PUBLISHED, {"published_at": format_time(at)})
 
     async def send_reshare(self, work: Work, last: Entry) -> Entry:
         """Send a reshare event; returns what is recorded then.
@@ -124,7 +124,7 @@ class Publisher:
         body = {
             "code": Code.NODES_ABSENT.value,
             "reason": error.reason,
-            "not_before": self._clock.now() + min(2.0 ** min(attempt - 1, 5), 30.0),
+            "not_before": format_time(self._clock.now() + min(2.0 ** min(attempt - 1, 5), 30.0)),
         }
         return await self._journal.move(publishing, State.RETRYING, body, attempt=attempt)
 

@@ -214,11 +214,12 @@ class Results:
     async def _retry(self, result: NodeResult, last: Entry) -> None:
         """Surely no session was begun: open the next attempt, with the recorded signature and a fresh session."""
         attempt = last.event.attempt + 1
+        wait_s = min(NOT_READY_BACKOFF_S * 2 ** min(attempt - 2, 4), 30.0)
         body = {
             "code": Code.NODES_NOT_READY.value,
             "reason": result.error_reason,
             "node_code": result.error_code,
-            "not_before": self._clock.now() + min(NOT_READY_BACKOFF_S * 2 ** min(attempt - 2, 4), 30.0),
+            "not_before": events.format_time(self._clock.now() + wait_s),
         }
         await self._free(last)  # between attempts no slot is held
         await self._journal.move(last, State.RETRYING, body, attempt=attempt)

@@ -145,7 +145,7 @@ def _recorded(encoding: ContentType) -> list[dict[str, Any]]:
     states = [
         (State.ACCEPTED, {}),
         (State.FAILED, {"outcome": "none", "code": "X"}),
-        (State.PUBLISHED, {"published_at": 1.5}),
+        (State.PUBLISHED, {"published_at": "1970-01-01T00:00:01.500Z"}),
     ]
     made = (event_of("t", state, content_type=encoding, body=body) for state, body in states)
     return [codec.decode(encoding, events.encode(event)) for event in made]

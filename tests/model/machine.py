@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from initiator.core import lifecycle
-from initiator.core.events import Event, Outcome, State
+from initiator.core.events import Event, Outcome, State, format_time
 from initiator.core.lifecycle import Claimant, Step, Verdict
 from initiator.core.model import ContentType, Operation
 from initiator.core.result import NodeResult
@@ -363,7 +363,7 @@ class Explorer:
     def _event(self, record: Record | None) -> Event | None:
         if record is None:
             return None
-        body: dict[str, object] = {"published_at": record.attempt * 100.0}
+        body: dict[str, object] = {"published_at": format_time(record.attempt * 100.0)}
         if record.outcome:
             body["outcome"] = record.outcome.value
         if record.provisional:

@@ -182,6 +182,16 @@ async def test_replicas_that_make_the_same_queue_at_once_agree(js: JetStream) ->
     assert (await js.publish("initiator.request.bob.sign", b"x")).sequence == first + 1
 
 
+async def test_the_one_queue_of_earlier_versions_is_named(js: JetStream) -> None:
+    await streams.ensure_own(js, settings({}))
+    old = {"name": "INITIATOR_REQUESTS", "subjects": ["initiator.request.alice.sign"], "retention": "workqueue"}
+    await js.api("STREAM.CREATE.INITIATOR_REQUESTS", old)
+    with pytest.raises(HaltError) as error:
+        await queues.ensure(js, settings(BOTH))
+    assert "overlap" in error.value.reason
+    assert "INITIATOR_REQUESTS, the one queue" in (error.value.hint or "")
+
+
 async def test_a_queue_that_cannot_be_changed_in_place_halts(js: JetStream) -> None:
     await streams.ensure_own(js, settings({}))
     await js.api(f"STREAM.CREATE.{BOB}", {"name": BOB, "subjects": ["initiator.request.bob.>"], "retention": "limits"})

@@ -11,7 +11,7 @@ import pytest
 
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import NatsSettings
-from initiator.core.events import State
+from initiator.core.events import State, format_time
 from initiator.core.model import Operation
 from initiator.record import Record
 from tests.support.events import event_of
@@ -212,7 +212,7 @@ async def test_an_answer_that_comes_before_the_publication_is_recorded_is_kept_i
         await served.answer("sign", other["tx_id"], served.sign_success(other))
         assert (await served.until("sign", other["tx_id"]))["state"] == "completed"
         assert served.states("sign", tx_id) == ["accepted"]
-        await record.append(event_of(tx_id, State.PUBLISHED, body={"published_at": 0.0}), signed)
+        await record.append(event_of(tx_id, State.PUBLISHED, body={"published_at": format_time(0.0)}), signed)
         failed = await served.until("sign", tx_id)
         assert (failed["code"], failed["reason"]) == ("NODES_ERROR", "early")
         assert (await record.last(Operation.SIGN, tx_id)) is not None

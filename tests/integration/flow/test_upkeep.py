@@ -92,9 +92,11 @@ async def test_without_the_record_nothing_is_claimed_until_it_is_restored(server
             await asyncio.sleep(0.5)
             assert RECORD not in await names(server)
             assert signer.calls == calls
+            assert app.health.ready is False
             await server.js.add_stream(config)  # as a restored backup would
             await server.until("keygen", wallet, "published")
             await until(lambda: streams_part(app) == (True, None))
+        assert not [line for line in logs if line["event"] == "request.handler_failed"]
         lost = [line for line in logs if line["event"] == "upkeep.record_lost"]
         assert [(line["code"], "restore it" in line["hint"]) for line in lost] == [("RECORD_LOST", True)]
         assert any(line["event"] == "upkeep.record_restored" for line in logs)

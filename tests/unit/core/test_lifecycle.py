@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from initiator.core.events import FINAL, Event, Outcome, State
+from initiator.core.events import FINAL, Event, Outcome, State, format_time
 from initiator.core.lifecycle import (
     LEAST_MARGIN_S,
     REDELIVERY_S,
@@ -177,7 +177,7 @@ def test_only_one_success_may_follow_a_final_event(operation: Operation, code: s
 
 
 def published(attempt: int = 1, **body: Any) -> Event:
-    return recorded(State.PUBLISHED, attempt=attempt, body={"published_at": PUBLISHED_AT, **body})
+    return recorded(State.PUBLISHED, attempt=attempt, body={"published_at": format_time(PUBLISHED_AT), **body})
 
 
 NOT_READY = ["ERROR_NOT_MAJORITY", "ERROR_CLUSTER_NOT_READY"]
@@ -222,7 +222,7 @@ def test_without_the_time_of_publication_there_is_no_further_attempt(code: str) 
 @pytest.mark.parametrize("code", NOT_READY)
 @pytest.mark.parametrize("state", [State.PUBLISHED, State.PUBLISHING])
 def test_a_reshare_is_never_tried_again_for_a_nodes_word(code: str, state: State) -> None:
-    last = recorded(state, Operation.RESHARE, body={"published_at": PUBLISHED_AT})
+    last = recorded(state, Operation.RESHARE, body={"published_at": format_time(PUBLISHED_AT)})
     assert judge_result(last, answer(Operation.RESHARE, code), PUBLISHED_AT + 0.1, SKEW_S) is Verdict.FAIL
 
 
