@@ -16,7 +16,7 @@ NATS ?= 1
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: demo test test-full chaos outage fuzz lint format lock config-example clean help
+.PHONY: demo test test-full chaos outage fuzz lint format lock config-example contract clean help
 
 help:
 	@sed -n '1,5s/^# //p' Makefile
@@ -48,6 +48,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+contract: $(READY)
+	$(BIN)/python -m initiator.contract docs/contract
 
 config-example: $(READY)
 	$(BIN)/initiator config example > config.example.yaml

@@ -42,7 +42,7 @@ MAX_CODE_CHARS = 64
 MAX_LABEL_CHARS = 128
 DIGEST_BYTES = 32
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _UUID_TAIL = re.compile(r"[0-9a-fA-F]{12}")
 _RFC3339 = re.compile(
@@ -114,7 +114,7 @@ def _integer(name: str, value: Any) -> int:
 def _id(name: str, value: Any, _context: _Context) -> str:
     text = _text(name, value)
     # injection: one NATS token, no wildcard, nothing that JSON or a subject would read otherwise
-    if not _ID.fullmatch(text):
+    if not ID.fullmatch(text):
         raise _bad(name, f"expected 1 to 64 of A-Z a-z 0-9 _ -, got {_strange(text)}")
     return text
 
@@ -122,7 +122,7 @@ def _id(name: str, value: Any, _context: _Context) -> str:
 def _strange(text: str) -> str:
     if len(text) > 64:
         return f"{len(text)} characters"
-    character = next((character for character in text if not _ID.fullmatch(character)), None)
+    character = next((character for character in text if not ID.fullmatch(character)), None)
     return "an empty string" if character is None else f"the character {character!a}"
 
 
@@ -289,7 +289,7 @@ _FIELDS: dict[Operation, dict[str, _Check]] = {
     }
     | _COMMON,
 }
-_OPTIONAL = frozenset({"expires_at", "labels", "derivation_path"})
+OPTIONAL = frozenset({"expires_at", "labels", "derivation_path"})
 _MODEL: dict[Operation, Callable[..., Request]] = {
     Operation.KEYGEN: KeygenRequest,
     Operation.SIGN: SignRequest,
@@ -319,7 +319,7 @@ def parse_request(
     for name, check in table.items():
         if name in fields:
             values[name] = check(name, fields[name], context)
-        elif name not in _OPTIONAL:
+        elif name not in OPTIONAL:
             raise RejectError(Code.MISSING_FIELD, "this field is required", field=name)
     if rules.must_expire and values.get("expires_at") is None:
         reason = (
