@@ -325,19 +325,21 @@ class InitiatorClient:
 
         Raises:
             RejectedError: `since` has no zone.
-            UnavailableError: no daemon answers (not while following).
+            UnavailableError: no daemon answers (once one has, this is waited for while following).
         """
         body: dict[str, Any] = {"after": after} | ({"since": _since(since)} if since is not None else {})
+        answered = False
         with self._waiting.news() as news:
             while True:
                 news.clear()
                 try:
                     answer = await self._ask("events", body, ASK_S)
-                except UnavailableError:
-                    if not follow:
+                except UnavailableError as error:
+                    if not follow or not answered or error.code == Code.BUS_DENIED:
                         raise
                     await asyncio.sleep(1.0)
                     continue
+                answered = True
                 body = {"after": answer["next"]}
                 for event in wire.read_page(answer):
                     yield event

@@ -121,8 +121,8 @@ class EcdsaSignature:
     """
 
     tx_id: str
-    r: bytes
-    s: bytes
+    r: bytes = field(repr=False)
+    s: bytes = field(repr=False)
     recovery: int
     verified_by: VerifiedBy
 
@@ -147,7 +147,7 @@ class EddsaSignature:
     """An Ed25519 signature: 64 bytes."""
 
     tx_id: str
-    signature: bytes
+    signature: bytes = field(repr=False)
     verified_by: VerifiedBy
 
 

@@ -104,7 +104,7 @@ class Handle:
         reopens: the event of the failure that it goes on after, if it does.
     """
 
-    request: Request
+    request: Request = field(repr=False)
     digest: str
     sequence: int = 0
     reopens: str | None = None

@@ -93,6 +93,23 @@ async def test_a_signature_in_every_form(alice: InitiatorClient, wallet: Wallet)
     Ed25519PublicKey.from_public_bytes(wallet.ed25519.raw).verify(eddsa.signature, b"\x01message")
 
 
+async def test_what_is_printed_by_accident_holds_no_payload_and_no_signature(
+    alice: InitiatorClient, wallet: Wallet
+) -> None:
+    tx_id = new_id("t")
+    request = SignRequest(
+        key_type=KeyType.ED25519, wallet_id=wallet.wallet_id, network_internal_code="", tx_id=tx_id, tx=b"\x01secret"
+    )
+    handle = await alice.submit(request)
+    signed = await alice.result(handle)
+    assert isinstance(signed, EddsaSignature)
+    event = await alice.status("sign", tx_id)
+    shown = f"{handle!r} {signed!r} {event!r}"
+    assert tx_id in shown
+    assert "secret" not in shown
+    assert "signature=" not in shown
+
+
 async def test_a_child_key_signs_and_can_be_derived(alice: InitiatorClient, wallet: Wallet) -> None:
     child = wallet.derive(PATH)
     digest = hashlib.sha256(b"child").digest()

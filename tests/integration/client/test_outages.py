@@ -73,6 +73,33 @@ async def test_before_the_first_start_there_is_no_queue(server: Bench) -> None:
         assert not error.value.maybe_queued
 
 
+async def test_events_are_followed_over_a_restart_and_a_daemon_that_never_was_is_told(server: Bench) -> None:
+    async with connect(server) as alice:
+        with pytest.raises(UnavailableError, match="is the daemon running"):
+            await anext(alice.events(follow=True))
+        seen: list[str] = []
+
+        async def follow() -> None:
+            async for event in alice.events(follow=True):
+                seen.append(f"{event.id} {event.state}")
+
+        wallets = [new_id("w") for _ in range(2)]
+        following: asyncio.Task[None] | None = None
+        for wallet in wallets:
+            async with daemon(settings_for(server.url)):
+                following = following or asyncio.create_task(follow())
+                answering = asyncio.create_task(answer(server, wallet))
+                await alice.keygen(wallet, timeout=20)
+                await answering
+            await asyncio.sleep(1.5)
+        async with daemon(settings_for(server.url)), asyncio.timeout(10):
+            while len(seen) < 8:
+                await asyncio.sleep(0.05)
+        assert following
+        following.cancel()
+    assert seen == [f"{w} {s}" for w in wallets for s in ("accepted", "signed", "published", "completed")]
+
+
 async def test_a_full_queue_is_told_at_once(server: Bench) -> None:
     async with daemon(settings_for(server.url, streams={"max_queued_per_client": 1})):
         pass
