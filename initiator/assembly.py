@@ -137,7 +137,10 @@ class Assembly:
             "mpcium_client_id": self._settings.mpcium.client_id,
             "routing": self._settings.mpcium.routing,
         }
-        await Service(self._connection, answering, metadata, self._clock).start()
+        await Service(self._connection, answering, metadata, self._health, self._busy, self._clock).start()
+
+    def _busy(self) -> int:
+        return self._worker.busy if self._worker else 0
 
     def chores(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What goes on beside the requests; each runs until it is cancelled."""

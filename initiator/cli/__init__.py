@@ -21,6 +21,7 @@ _COMMANDS = {
     "events": ("initiator.cli.asking:events", "List or follow your events."),
     "wallet": ("initiator.cli.asking:wallet", "Show a wallet's public keys."),
     "run": ("initiator.cli.run:run", "Run the daemon."),
+    "top": ("initiator.cli.top:top", "Show what is going on, live."),
     "check": ("initiator.cli.check:check", "Connect to everything and say what is wrong."),
     "config": ("initiator.cli.config:config", "Show, check or print an example of the configuration."),
     "dlq": ("initiator.cli.dlq:dlq", "Show, replay or drop dead letters."),

@@ -38,6 +38,9 @@ SEALED = "signed.sealed"
 REPUBLISH_SOURCE = "initiator.*.*.*.*.*"
 REPUBLISH_DESTINATION = "initiator.out.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(5)}}"
 
+# Where each replica says how it is; in the daemon's own account.
+HEALTH = "initiator.health"
+
 # In the place of a client in dead letters: `$` is in no client name.
 NODE_RESULTS = "$results"
 
