@@ -17,6 +17,7 @@ from initiator import keyfile, kms
 from initiator.assembly import Assembly
 from initiator.bus import streams
 from initiator.bus.connection import Connection
+from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import Settings
 from initiator.core.signer import Limiter, Signer
@@ -171,7 +172,7 @@ class App:
         while not self._stop.is_set():
             try:
                 result = await action()
-            except RetryError as error:
+            except (RetryError, NotFoundError) as error:
                 self.health.set(part, False, error.reason, error.code)
                 log.warning("start.waiting", part=part, code=error.code.value, reason=error.reason, hint=error.hint)
             except HaltError as error:
@@ -196,7 +197,7 @@ class App:
         return signer
 
     async def _work(self, parts: Assembly, signer: Signer) -> None:
-        worker = await parts.worker(signer)
+        worker = await self._start("streams", partial(parts.worker, signer))
         await parts.listen(signer.public_key)
         reload = Reload(self.settings, self._hangup, self._load, parts.take_over, self.metrics)
         await self._until_stopped(worker, [*parts.chores(), partial(self._watch_signer, signer), reload.run])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
 from initiator.bus import queues, streams
 from initiator.bus.connection import Connection, Message
+from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream
 from initiator.bus.nodes import NodeGateway
 from initiator.config.schema import Settings
@@ -16,6 +18,7 @@ from initiator.core import subjects
 from initiator.core.model import Operation
 from initiator.core.signer import PublicKey, Signer
 from initiator.core.spki import fingerprint
+from initiator.errors import InitiatorError, RetryError
 from initiator.flow.answering import Answering
 from initiator.flow.board import Board
 from initiator.flow.cancelling import CancelService
@@ -38,9 +41,13 @@ from initiator.flow.verification import ResultVerifier, WalletBook
 from initiator.flow.watchdog import Watchdog
 from initiator.flow.worker import Pair, Worker
 from initiator.health import Health
+from initiator.log import get_logger
 from initiator.metrics import Metrics
 from initiator.record import Record, Retention
 from initiator.slots import Slots
+
+log = get_logger()
+LOOKED_AT = 10  # queues, each time
 
 
 class Assembly:
@@ -66,6 +73,8 @@ class Assembly:
         self._clients = Clients(settings.clients)
         self._made_before = load_wallets(settings.mpcium.wallets_file)
         self._worker: Worker | None = None
+        self._queue_failures: dict[str, InitiatorError] = {}
+        self._looked_at = 0
         self._board = Board()
         self._js = JetStream(connection, settings.nats.jetstream_domain)
         nodes_settings = settings.mpcium.nats or settings.nats
@@ -108,14 +117,53 @@ class Assembly:
 
         Raises:
             RetryError: NATS is away; the same call again goes on from there.
-            HaltError: a queue cannot be brought into its new form.
         """
-        await queues.ensure(self._js, settings)
-        pairs = await self._pairs()
         self._clients.replace(settings.clients)
         self._settings = settings
+        await queues.ensure(self._js, settings)
         if self._worker is not None:
-            await self._worker.serve(pairs)
+            await self._worker.serve(await self._pairs())
+
+    async def ensure_queues(self) -> dict[str, InitiatorError]:
+        """See `Upkeep`: all that are missing, and a few of the others each time, in turn."""
+        present = await queues.clients(self._js)
+        configured = sorted(self._settings.clients)
+        self._looked_at += LOOKED_AT
+        in_turn = {configured[(self._looked_at + step) % len(configured)] for step in range(LOOKED_AT) if configured}
+        for client in sorted(in_turn | (self._settings.clients.keys() - present)):
+            try:
+                await queues.ensure_one(self._js, self._settings, client)
+            except InitiatorError as error:
+                self._queue_failures[client] = error
+            else:
+                self._queue_failures.pop(client, None)
+                if client not in present:
+                    log.warning("assembly.queue_made_anew", stream=subjects.requests_stream(client))
+        return {name: error for name, error in self._queue_failures.items() if name in self._settings.clients}
+
+    async def serve_forgotten(self, before: float) -> None:
+        """See `Upkeep`: other replicas may know clients that we do not; only what they leave lying is ours."""
+        if self._worker is None:
+            return
+        served = self._worker.served
+        found = {
+            pair
+            for client in await queues.clients(self._js)
+            for pair in await self._waiting_since(client, before)
+            if pair not in served
+        }
+        if found:
+            log.warning("assembly.forgotten_requests", pairs=sorted(f"{client} {op}" for client, op in found))
+            await self._worker.serve({*served, *found})
+
+    async def _waiting_since(self, client: str, before: float) -> list[Pair]:
+        """Of one client's queue: whatever holds a request that was stored before a moment."""
+        found = []
+        with contextlib.suppress(NotFoundError, RetryError):  # one queue without a leader is no other's trouble
+            for subject, oldest in (await queues.oldest(self._js, client)).items():
+                if oldest.time < before:
+                    found.append((subject.client, subject.operation))
+        return found
 
     async def listen(self, public_key: PublicKey) -> None:
         """Answer clients' questions, say what this replica is, and wake who waits for what another one recorded."""
@@ -145,18 +193,26 @@ class Assembly:
     def chores(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What goes on beside the requests; each runs until it is cancelled."""
         watchdog = Watchdog(self._js, self._settings, self._health, self._metrics, self._clock)
-        upkeep = Upkeep(self._js, self._nodes_js, self._settings, self._health, self._clock)
+        upkeep = Upkeep(self._js, self._nodes_js, self._settings, self, self._health, self._clock)
         return [self._room.run, watchdog.run, self._sweeper().run, upkeep.run]
 
     # --- the parts
 
     async def _pairs(self) -> list[Pair]:
-        """Every client and operation that has a subject in a queue, also those that left the configuration."""
-        taken = [await queues.taken_subjects(self._js, client) for client in await queues.clients(self._js)]
-        return [(subject.client, subject.operation) for of_client in taken for subject in of_client]
+        """Every configured client and operation; and of those that we have served, what still waits after they left.
 
-    async def _ensure_queue(self, client: str) -> None:
-        await queues.ensure_one(self._js, self._settings, client)
+        Not the queues of clients that we do not know: a replica that knows newer ones must not find their requests
+        refused by us. What nobody else takes is served all the same, after a while.
+        """
+        pairs = {(name, op) for name, client in self._settings.clients.items() for op in client.operations}
+        for client, operation in (self._worker.served if self._worker else frozenset()) - pairs:
+            with contextlib.suppress(NotFoundError, RetryError):
+                if subjects.RequestSubject(client, operation) in await queues.taken_subjects(self._js, client):
+                    pairs.add((client, operation))
+        return sorted(pairs)
+
+    async def _ensure_queue(self, client: str) -> bool:
+        return await queues.ensure_one(self._js, self._settings, client)
 
     def _lane(self, operation: Operation) -> Lane:
         cap, lookahead = self._settings.mpcium.lane(operation).in_flight, self._settings.worker.lookahead

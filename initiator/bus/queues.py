@@ -3,26 +3,34 @@
 Invariants:
 - a subject per client and operation, so that a stranger has no responders; a full queue refuses, so that its sender
   gets an error at once;
-- a queue is never deleted: when its client has left and nothing waits in it, it listens to nothing any more;
+- no queue stands in the way of another's: each is made, changed and looked at by itself;
+- a queue is never deleted, and its bound never lowered while it holds anything: nothing acknowledged is lost.
+  When its client has left and nothing waits in it, it listens to nothing any more;
 - a queue that is made anew beside an older record goes on with sequences that were never used: what is recorded
   under a request's sequence (its refusal, say) stays that request's own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from initiator.bus.jetstream import JetStream
-from initiator.bus.streams import NANOSECOND, Form, info, nanoseconds, own_form, update
+from initiator.bus.jetstream import JetStream, Stored
+from initiator.bus.streams import NANOSECOND, Form, info, names, nanoseconds, own_form, update
 from initiator.config.schema import Settings
 from initiator.core import subjects
 from initiator.core.model import Operation
-from initiator.errors import HaltError
+from initiator.errors import HaltError, InitiatorError
+from initiator.log import get_logger
+
+log = get_logger()
 
 # Of a queue that takes nothing: the server reserves what a stream may hold.
 _CLOSED_BYTES = 1024
+_BOUND = "max_msgs_per_subject"
+_STRAGGLERS_S = 0.5
 
 
 def form(settings: Settings, client: str, kept: frozenset[str] = frozenset()) -> Form:
@@ -50,24 +58,44 @@ def form(settings: Settings, client: str, kept: frozenset[str] = frozenset()) ->
     )
 
 
-async def ensure(js: JetStream, settings: Settings) -> None:
+async def ensure(js: JetStream, settings: Settings) -> dict[str, InitiatorError]:
     """Bring the queues of all clients, present and past, into the form that fits these settings.
 
+    Returns:
+        What went wrong, by client: one client's queue stands in nobody else's way.
+
     Raises:
-        HaltError: a queue exists in a form that cannot be changed in place.
+        RetryError: NATS is away.
     """
-    for client in sorted({*settings.clients, *await clients(js)}):
-        await ensure_one(js, settings, client)
+    present = await clients(js)
+    # leavers first: they make room for those who come
+    order = sorted(present - settings.clients.keys()) + sorted(settings.clients)
+    failed: dict[str, InitiatorError] = {}
+    for client in order:
+        try:
+            await ensure_one(js, settings, client)
+        except InitiatorError as error:
+            if not js.connection.connected:
+                raise
+            log.warning("queues.failed", client=client, code=error.code.value, reason=error.reason, hint=error.hint)
+            failed[client] = error
+    return failed
 
 
-async def ensure_one(js: JetStream, settings: Settings, client: str) -> None:
-    """One client's queue; raises as `ensure`."""
+async def ensure_one(js: JetStream, settings: Settings, client: str) -> bool:
+    """One client's queue; returns whether it is there.
+
+    Raises:
+        HaltError: it exists in a form that cannot be changed in place, or cannot be made.
+        RetryError: there is no room for it, or NATS is away.
+    """
     name = subjects.requests_stream(client)
     existing = await info(js, name)
     if existing is not None:
         await _update(js, settings, client, existing["config"])
     elif client in settings.clients:
         await _create(js, form(settings, client) | await _first_sequence(js))
+    return existing is not None or client in settings.clients
 
 
 async def _create(js: JetStream, new: Form) -> None:
@@ -93,11 +121,26 @@ async def _first_sequence(js: JetStream) -> Form:
 async def _update(js: JetStream, settings: Settings, client: str, actual: Mapping[str, Any]) -> None:
     """Subjects that left the configuration go, unless they hold requests: those go on being served."""
     wanted = form(settings, client, await _with_requests(js, client))
+    if wanted[_BOUND] < actual[_BOUND]:
+        actual = await _closed_for_a_moment(js, client, actual)
+        if await _with_requests(js, client):
+            # the server would make room for a smaller bound by dropping the oldest
+            log.warning("queues.bound_kept", client=client, bound=actual[_BOUND], wanted=wanted[_BOUND])
+            wanted[_BOUND] = actual[_BOUND]
     await update(js, wanted, actual)
     # a request that came between the look and the update is in the stream, and nothing would ask for it any more
     late = await _with_requests(js, client)
     if not late <= set(wanted["subjects"]):
-        await update(js, form(settings, client, late), dict(actual) | wanted)
+        again = form(settings, client, late) | {_BOUND: wanted[_BOUND]}
+        await update(js, again, dict(actual) | wanted)
+
+
+async def _closed_for_a_moment(js: JetStream, client: str, actual: Mapping[str, Any]) -> Form:
+    """The queue's form with its door closed, once what was under way to it has arrived."""
+    closed = dict(actual) | {"subjects": [subjects.closed(client)]}
+    await update(js, closed, actual)
+    await asyncio.sleep(_STRAGGLERS_S)
+    return closed
 
 
 async def _with_requests(js: JetStream, client: str) -> frozenset[str]:
@@ -105,22 +148,27 @@ async def _with_requests(js: JetStream, client: str) -> frozenset[str]:
     return frozenset(await waiting(js, client))
 
 
-async def clients(js: JetStream) -> list[str]:
+async def clients(js: JetStream) -> set[str]:
     """Every client that has a queue, also one that left."""
-    found: list[str] = []
-    offset, total = 0, 1
-    while offset < total:
-        page = await js.api("STREAM.NAMES", {"offset": offset})
-        names = page.get("streams") or []
-        found += [name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX)]
-        offset, total = offset + max(1, len(names)), page.get("total", 0)
-    return [client for client in found if subjects.is_client(client)]
+    prefix = subjects.REQUESTS_STREAM_PREFIX
+    found = {name.removeprefix(prefix) for name in await names(js) if name.startswith(prefix)}
+    return {client for client in found if subjects.is_client(client)}
 
 
 async def waiting(js: JetStream, client: str) -> dict[str, int]:
     """How many unfinished requests a client's queue holds, by subject; empty where there is no such queue."""
     found = await info(js, subjects.requests_stream(client), subjects_filter=">")
     return dict(found["state"].get("subjects") or {}) if found else {}
+
+
+async def oldest(js: JetStream, client: str) -> dict[subjects.RequestSubject, Stored]:
+    """The oldest unfinished request of each kind."""
+    found: dict[subjects.RequestSubject, Stored] = {}
+    for subject in await waiting(js, client):
+        parsed, stored = subjects.parse_request(subject), await js.next(subjects.requests_stream(client), subject, 1)
+        if parsed and stored:
+            found[parsed] = stored
+    return found
 
 
 async def taken_subjects(js: JetStream, client: str) -> list[subjects.RequestSubject]:
@@ -143,6 +191,3 @@ def durable_form(settings: Settings, client: str, operation: Operation) -> Form:
         "max_ack_pending": settings.worker.max_ack_pending,
         "max_waiting": 512,
     }
-
-
-_PREFIX = subjects.REQUESTS_STREAM_PREFIX

@@ -28,8 +28,8 @@ NANOSECOND = 1_000_000_000
 Form = dict[str, Any]
 
 RESTORE = (
-    "restore it from a backup; only if nothing that was ever signed matters any more, delete all INITIATOR_ streams: "
-    "then a new record is begun"
+    "restore it from a backup; only if nothing that was ever signed matters any more, stop all daemons and delete all "
+    "INITIATOR_ streams: then a new record is begun"
 )
 
 # What the server fills in and what other forms may rightly differ in is not compared.
@@ -213,7 +213,7 @@ async def ensure_own(js: JetStream, settings: Settings) -> None:
     """
     record, *others = own_forms(settings)
     if await info(js, record["name"]) is None:
-        await _check_never_made(js, [form["name"] for form in others])
+        await _check_never_made(js, {form["name"] for form in others})
     for form in (record, *others):
         existing = await info(js, form["name"])
         if existing is None:
@@ -222,13 +222,26 @@ async def ensure_own(js: JetStream, settings: Settings) -> None:
             await update(js, form, existing["config"])
 
 
-async def _check_never_made(js: JetStream, others: list[str]) -> None:
+async def _check_never_made(js: JetStream, others: set[str]) -> None:
     """A record that was there once is not made anew: an empty one would let every id be signed again."""
-    # the limit's stream is made by whoever asks KMS first, perhaps before the record
-    present = [name for name in others if name != subjects.LIMITS_STREAM and await info(js, name) is not None]
-    if present:
+    # the limit's stream is made by whoever asks KMS first, perhaps before the record; all others come after it
+    later = others - {subjects.LIMITS_STREAM}
+    present = [name for name in await names(js) if name in later or name.startswith(subjects.REQUESTS_STREAM_PREFIX)]
+    if present and await info(js, subjects.EVENTS_STREAM) is None:  # another replica may just have made both
         reason = f"{subjects.EVENTS_STREAM} is missing, although {present[0]}, which is made after it, is there"
         raise HaltError(Code.RECORD_LOST, reason, field=subjects.EVENTS_STREAM, hint=RESTORE)
+
+
+async def names(js: JetStream) -> list[str]:
+    """The names of all streams."""
+    found: list[str] = []
+    offset, total = 0, 1
+    while offset < total:
+        page = await js.api("STREAM.NAMES", {"offset": offset})
+        some = page.get("streams") or []
+        found += some
+        offset, total = offset + max(1, len(some)), page.get("total", 0)
+    return found
 
 
 async def update(js: JetStream, form: Form, actual: Mapping[str, Any]) -> None:

@@ -64,11 +64,16 @@ class Watchdog:
         """The oldest request of each operation, over the queues of all clients."""
         found: dict[Operation, Stored] = {}
         for client in await queues.clients(self._js):
-            for subject in await queues.waiting(self._js, client):
-                parsed = subjects.parse_request(subject)
-                oldest = await self._js.next(subjects.requests_stream(client), subject, 1)
-                if parsed and oldest and (parsed.operation not in found or oldest.time < found[parsed.operation].time):
-                    found[parsed.operation] = oldest
+            try:
+                for subject, oldest in (await queues.oldest(self._js, client)).items():
+                    operation = subject.operation
+                    if operation not in found or oldest.time < found[operation].time:
+                        found[operation] = oldest
+            except InitiatorError as error:
+                if not self._js.connection.connected:
+                    raise
+                # a queue that cannot be read is told, and hides no other
+                log.warning("watchdog.queue_unreadable", client=client, code=error.code.value, reason=error.reason)
         return found
 
     async def _look(self, operation: Operation, oldest: Stored | None) -> None:

@@ -41,7 +41,7 @@ class Worker:
         js: JetStream of our own account.
         nodes_js: JetStream of the nodes' account.
         pairs: the client and operation of every request durable.
-        ensure_queue: brings one client's queue into form, or makes it anew.
+        ensure_queue: brings one client's queue into form, or makes it anew; whether it is there then.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Worker:
         js: JetStream,
         nodes_js: JetStream,
         pairs: list[Pair],
-        ensure_queue: Callable[[str], Awaitable[None]],
+        ensure_queue: Callable[[str], Awaitable[bool]],
         handler: Handler,
         held: HeldRequests,
         results: Results,
@@ -87,9 +87,10 @@ class Worker:
         async def ensure() -> None:
             try:
                 await streams.ensure_durable(self._js, stream, form)
-            except NotFoundError:
-                await self._ensure_queue(client)
-                log.warning("worker.queue_made_anew", stream=stream)  # somebody deleted it, and what waited in it
+            except NotFoundError:  # somebody deleted the queue, and what waited in it
+                if not await self._ensure_queue(client):
+                    raise
+                log.warning("worker.queue_made_anew", stream=stream)
                 await streams.ensure_durable(self._js, stream, form)
 
         return Pull(
@@ -241,6 +242,11 @@ class Worker:
             with contextlib.suppress(InitiatorError):  # then this end of ours counts as a death
                 await self._takeovers.hand_back(held)
         await self._held.hand_back(held)
+
+    @property
+    def served(self) -> frozenset[Pair]:
+        """Whom we pull for."""
+        return frozenset(self._pulling)
 
     @property
     def busy(self) -> int:

@@ -28,11 +28,8 @@ async def submit(js: JetStream) -> PubAck:
 
 async def ensure(js: JetStream, arena: Arena) -> None:
     async with asyncio.timeout(20):
-        while True:
-            try:
-                return await queues.ensure(js, arena.settings)
-            except InitiatorError:
-                await asyncio.sleep(0.1)
+        while await queues.ensure(js, arena.settings):
+            await asyncio.sleep(0.1)
 
 
 async def test_a_queue_that_several_replicas_make_anew_goes_on_with_fresh_sequences(record_arena: Arena) -> None:

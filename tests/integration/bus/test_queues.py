@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from initiator.bus.errors import StreamFullError, unknown_outcome
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import Settings
 from initiator.core import subjects
-from initiator.errors import HaltError, RejectError, RetryError
+from initiator.errors import Code, RejectError, RetryError
 
 ALICE, BOB = subjects.requests_stream("alice"), subjects.requests_stream("bob")
 BOTH: dict[str, Any] = {"alice": {}, "bob": {}}
@@ -33,7 +34,7 @@ async def config_of(js: JetStream, name: str) -> dict[str, Any]:
 
 async def ensure(js: JetStream, chosen: Settings) -> None:
     await streams.ensure_own(js, chosen)
-    await queues.ensure(js, chosen)
+    assert await queues.ensure(js, chosen) == {}
 
 
 async def test_missing_queues_are_made_in_form_and_made_once(js: JetStream) -> None:
@@ -43,7 +44,7 @@ async def test_missing_queues_are_made_in_form_and_made_once(js: JetStream) -> N
         for client in ("alice", "bob"):
             form = queues.form(chosen, client)
             assert streams.differences(form, await config_of(js, form["name"])) == []
-    assert sorted(await queues.clients(js)) == ["alice", "bob"]
+    assert await queues.clients(js) == {"alice", "bob"}
     assert (await config_of(js, ALICE))["subjects"] == [
         f"initiator.request.alice.{op}" for op in ("keygen", "reshare", "sign")
     ]
@@ -151,8 +152,8 @@ async def test_what_a_crash_left_under_a_subject_that_is_gone_is_found(
         return await api(name, body, timeout_s)
 
     monkeypatch.setattr(js, "api", crash)
-    with pytest.raises(RetryError):
-        await queues.ensure(js, settings({"alice": {}}))
+    failed = await queues.ensure(js, settings({"alice": {}}))
+    assert {client: error.code for client, error in failed.items()} == {"bob": Code.BUS_UNAVAILABLE}
     monkeypatch.undo()
     assert (await config_of(js, BOB))["subjects"] == ["initiator.closed.bob"]
     await ensure(js, settings({"alice": {}}))
@@ -186,16 +187,68 @@ async def test_the_one_queue_of_earlier_versions_is_named(js: JetStream) -> None
     await streams.ensure_own(js, settings({}))
     old = {"name": "INITIATOR_REQUESTS", "subjects": ["initiator.request.alice.sign"], "retention": "workqueue"}
     await js.api("STREAM.CREATE.INITIATOR_REQUESTS", old)
-    with pytest.raises(HaltError) as error:
-        await queues.ensure(js, settings(BOTH))
-    assert "overlap" in error.value.reason
-    assert "INITIATOR_REQUESTS, the one queue" in (error.value.hint or "")
+    failed = await queues.ensure(js, settings(BOTH))
+    assert list(failed) == ["alice"]
+    assert "overlap" in failed["alice"].reason
+    assert "INITIATOR_REQUESTS, the one queue" in (failed["alice"].hint or "")
+    await js.publish("initiator.request.bob.sign", b"of no concern to bob")
 
 
-async def test_a_queue_that_cannot_be_changed_in_place_halts(js: JetStream) -> None:
+async def test_a_queue_that_cannot_be_changed_in_place_is_told(js: JetStream) -> None:
     await streams.ensure_own(js, settings({}))
     await js.api(f"STREAM.CREATE.{BOB}", {"name": BOB, "subjects": ["initiator.request.bob.>"], "retention": "limits"})
-    with pytest.raises(HaltError) as error:
-        await queues.ensure(js, settings(BOTH))
-    assert error.value.code == "STREAM_FORM"
-    assert "retention" in error.value.reason
+    failed = await queues.ensure(js, settings(BOTH))
+    assert failed["bob"].code == "STREAM_FORM"
+    assert "retention" in failed["bob"].reason
+    await js.publish("initiator.request.alice.sign", b"of no concern to alice")
+
+
+async def test_a_smaller_bound_drops_nothing(js: JetStream) -> None:
+    await ensure(js, settings(BOTH, streams={"max_queued_per_client": 10}))
+    for number in range(5):
+        await js.publish("initiator.request.bob.sign", b"%d" % number)
+    smaller = settings(BOTH, streams={"max_queued_per_client": 2})
+    await ensure(js, smaller)
+    assert await queues.waiting(js, "bob") == {"initiator.request.bob.sign": 5}
+    assert (await config_of(js, BOB))["max_msgs_per_subject"] == 10
+    assert (await config_of(js, BOB))["subjects"] == (queues.form(smaller, "bob"))["subjects"]
+    assert (await config_of(js, ALICE))["max_msgs_per_subject"] == 2  # it was empty
+    await js.publish("initiator.request.alice.sign", b"its door is open again")
+    await js.purge(BOB, "initiator.request.bob.sign")
+    await ensure(js, smaller)
+    assert (await config_of(js, BOB))["max_msgs_per_subject"] == 2
+
+
+async def test_what_arrives_while_a_bound_is_lowered_is_not_dropped(
+    js: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ensure(js, settings(BOTH, streams={"max_queued_per_client": 10}))
+    api = js.api
+    sent = []
+
+    async def busy(name: str, body: Any = None, timeout_s: float | None = None) -> dict[str, Any]:
+        if name == f"STREAM.UPDATE.{BOB}":
+            with contextlib.suppress(RetryError):
+                sent.extend([await js.publish("initiator.request.bob.sign", b"x") for _ in range(3)])
+        return await api(name, body, timeout_s)
+
+    monkeypatch.setattr(js, "api", busy)
+    await queues.ensure(js, settings(BOTH, streams={"max_queued_per_client": 2}))
+    monkeypatch.undo()
+    assert sum((await queues.waiting(js, "bob")).values()) == len(sent) >= 3
+
+
+async def test_who_leaves_makes_room_for_who_comes(js: JetStream) -> None:
+    await ensure(js, settings(BOTH))
+    made: list[str] = []
+    api = js.api
+
+    async def watch(name: str, body: Any = None, timeout_s: float | None = None) -> dict[str, Any]:
+        if name.startswith(("STREAM.CREATE", "STREAM.UPDATE")):
+            made.append(name)
+        return await api(name, body, timeout_s)
+
+    js.api = watch  # type: ignore[method-assign]
+    await queues.ensure(js, settings({"aaron": {}, "alice": {}}))
+    js.api = api  # type: ignore[method-assign]
+    assert made == [f"STREAM.UPDATE.{BOB}", "STREAM.CREATE.INITIATOR_REQUESTS_aaron"]

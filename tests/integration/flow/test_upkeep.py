@@ -13,8 +13,16 @@ from structlog.testing import capture_logs
 
 from initiator import app as app_module
 from initiator.app import App
-from initiator.errors import Code
+from initiator.bus import queues
+from initiator.bus.connection import Connection
+from initiator.bus.jetstream import JetStream
+from initiator.config.schema import NatsSettings, Settings
+from initiator.errors import Code, RetryError
 from initiator.flow import upkeep
+from initiator.flow.clock import SystemClock
+from initiator.flow.watchdog import Watchdog
+from initiator.health import Health
+from initiator.metrics import Metrics
 from tests.support.harness import Bench, ScriptedSigner, bench, daemon, running, settings_for, source
 
 RECORD = "INITIATOR_EVENTS"
@@ -43,6 +51,10 @@ async def complete(server: Bench, client: str = "alice") -> int:
     await server.answer("keygen", wallet, server.keygen_success(wallet))
     await server.until("keygen", wallet, "completed")
     return sequence
+
+
+async def subjects_of(server: Bench, client: str) -> list[str]:
+    return (await server.js.stream_info(f"INITIATOR_REQUESTS_{client}")).config.subjects or []
 
 
 async def until(what: Any) -> None:
@@ -128,10 +140,21 @@ async def test_whoever_deletes_all_begins_anew(server: Bench) -> None:
         assert await complete(server) == 1
 
 
-async def test_a_stream_that_cannot_be_made_anew_is_told(server: Bench) -> None:
+async def test_a_stream_that_cannot_be_made_anew_is_told(server: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    look, may_look = upkeep.Upkeep.look, asyncio.Event()
+    may_look.set()
+
+    async def gated(self: upkeep.Upkeep) -> None:
+        await may_look.wait()
+        await look(self)
+
+    monkeypatch.setattr(upkeep.Upkeep, "look", gated)
     async with daemon(settings_for(server.url)) as app:
+        may_look.clear()
+        await asyncio.sleep(0.5)
         await server.js.delete_stream("INITIATOR_DEAD")
         await server.js.add_stream(name="OTHER", subjects=["initiator.dead.>"])
+        may_look.set()
         await until(lambda: streams_part(app) == (False, Code.STREAM_FORM))
         await server.js.delete_stream("OTHER")
         await until(lambda: streams_part(app) == (True, None))
@@ -155,3 +178,89 @@ async def test_an_error_that_nobody_foresaw_ends_no_chore(server: Bench, monkeyp
             await until(lambda: looks > 2)
     failed = [line["error_type"] for line in logs if line["event"] == "daemon.chore_failed"]
     assert failed == ["KeyError"]
+
+
+async def test_after_a_total_loss_no_replica_begins_an_empty_record_beside_one_that_knows(server: Bench) -> None:
+    settings = settings_for(server.url)
+    async with daemon(settings) as first:
+        await complete(server)
+        for name in await names(server):
+            await server.js.delete_stream(name)
+        await until(lambda: streams_part(first) == (False, Code.RECORD_LOST))
+        async with asyncio.timeout(10):
+            while "INITIATOR_DEAD" not in await names(server):
+                await asyncio.sleep(0.05)
+        second = App(settings, source(ScriptedSigner()))
+        serving = asyncio.create_task(second.run())
+        await until(lambda: streams_part(second) == (False, Code.RECORD_LOST))
+        await asyncio.sleep(0.5)
+        assert RECORD not in await names(server)
+        second.stop()
+        assert await serving == 0
+
+
+async def test_a_queue_that_cannot_be_made_is_told_and_stops_nobody_else(
+    server: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.5)
+    await server.js.add_stream(name="OTHER", subjects=["initiator.request.bob.sign"])
+    app = App(settings_for(server.url), source(ScriptedSigner()))
+    serving = asyncio.create_task(app.run())
+    await until(lambda: streams_part(app) == (False, Code.STREAM_FORM))
+    await complete(server)
+    part = next(part for part in app.health.snapshot() if part.name == "streams")
+    assert part.reason.startswith("the queue of bob: ")
+    await server.js.delete_stream("OTHER")
+    await until(lambda: app.health.ready)
+    await complete(server, "bob")
+    app.stop()
+    assert await serving == 0
+
+
+async def test_what_nobody_takes_is_found_and_answered(server: Bench) -> None:
+    """A replica of the old configuration opened the queue of a client that had left, and went away again."""
+    alone = Settings.model_validate(settings_for(server.url).model_dump() | {"clients": {"alice": {}}})
+    with capture_logs() as logs:
+        async with daemon(alone):
+            async with daemon(settings_for(server.url)):
+                pass
+            sequence = await server.submit("keygen", {"wallet_id": wallet_id()}, client="bob")
+            await complete(server)
+            refused = await server.rejection(sequence, client="bob", timeout_s=20)
+            assert refused["code"] == "POLICY_DENIED"
+    assert [line["pairs"] for line in logs if line["event"] == "assembly.forgotten_requests"] == [["bob keygen"]]
+
+
+async def test_a_replica_that_does_not_know_a_new_client_leaves_its_requests_alone(server: Bench) -> None:
+    alone = Settings.model_validate(settings_for(server.url).model_dump() | {"clients": {"alice": {}}})
+    async with daemon(settings_for(server.url)), daemon(alone):
+        async with asyncio.timeout(10):  # its start has closed a queue that it does not know
+            while "initiator.request.bob.keygen" not in await subjects_of(server, "bob"):
+                await asyncio.sleep(0.05)
+        for _ in range(5):
+            await complete(server, "bob")
+    assert not [event for event in server.seen if event["state"] == "rejected"]
+
+
+async def test_the_watchdog_sees_past_a_queue_that_cannot_be_read(
+    server: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with daemon(settings_for(server.url)):
+        oldest = queues.oldest
+
+        async def unreadable(js: JetStream, client: str) -> Any:
+            if client == "alice":
+                raise RetryError(Code.BUS_UNAVAILABLE, "no answer in time")
+            return await oldest(js, client)
+
+        monkeypatch.setattr(queues, "oldest", unreadable)
+        connection = Connection(NatsSettings(servers=(server.url,)), "test")
+        await connection.open()
+        settings = settings_for(server.url)
+        dog = Watchdog(JetStream(connection), settings, Health(()), Metrics(), SystemClock())
+        await server.submit("keygen", {"wallet_id": wallet_id()}, client="bob")
+        with capture_logs() as logs:
+            found = await dog._oldest_waiting()
+        await connection.close()
+    assert [stored.subject for stored in found.values()] == ["initiator.request.bob.keygen"]
+    assert [line["client"] for line in logs if line["event"] == "watchdog.queue_unreadable"] == ["alice"]
