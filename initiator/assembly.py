@@ -266,6 +266,13 @@ class Assembly:
         forms = [streams.result_durable_form(operation, client_id) for operation in Operation]
         keep = [partial(streams.keep_durable, self._nodes_js, subjects.NODE_RESULTS_STREAM, form) for form in forms]
         interval_s = self._settings.worker.ack_wait_s
+        patience_s = {op: self._settings.mpcium.lane(op).result_timeout_s + 2 * interval_s for op in Operation}
         return Sweeper(
-            record=self._record, lanes=self._lanes, keep_durables=keep, clock=self._clock, interval_s=interval_s
+            record=self._record,
+            journal=self._journal,
+            lanes=self._lanes,
+            patience_s=patience_s,
+            keep_durables=keep,
+            clock=self._clock,
+            interval_s=interval_s,
         )

@@ -22,7 +22,7 @@ from initiator.bus.streams import NANOSECOND, Form, info, names, nanoseconds, ow
 from initiator.config.schema import Settings
 from initiator.core import subjects
 from initiator.core.model import Operation
-from initiator.errors import HaltError, InitiatorError
+from initiator.errors import Code, HaltError, InitiatorError
 from initiator.log import get_logger
 
 log = get_logger()
@@ -92,10 +92,29 @@ async def ensure_one(js: JetStream, settings: Settings, client: str) -> bool:
     name = subjects.requests_stream(client)
     existing = await info(js, name)
     if existing is not None:
+        if not _is_queue_of(client, existing["config"]):
+            return _leave_alone(settings, client)
         await _update(js, settings, client, existing["config"])
     elif client in settings.clients:
         await _create(js, form(settings, client) | await _first_sequence(js))
     return existing is not None or client in settings.clients
+
+
+def _is_queue_of(client: str, config: Mapping[str, Any]) -> bool:
+    """Whether a stream by a queue's name is one: its subjects say so."""
+    own = {subjects.request(client, operation) for operation in Operation} | {subjects.closed(client)}
+    taken = set(config.get("subjects") or ())  # none: a mirror
+    return bool(taken) and taken <= own
+
+
+def _leave_alone(settings: Settings, client: str) -> bool:
+    """A stream of somebody else's by a queue's name. Raises HaltError where a client needs that name."""
+    name = subjects.requests_stream(client)
+    if client not in settings.clients:
+        log.debug("queues.foreign_stream", stream=name)
+        return False
+    hint = "move its data to a stream of another name: this one is the client's queue"
+    raise HaltError(Code.STREAM_FORM, f"{name} takes subjects that are no requests of {client}", field=name, hint=hint)
 
 
 async def _create(js: JetStream, new: Form) -> None:

@@ -226,10 +226,16 @@ async def _check_never_made(js: JetStream, others: set[str]) -> None:
     """A record that was there once is not made anew: an empty one would let every id be signed again."""
     # the limit's stream is made by whoever asks KMS first, perhaps before the record; all others come after it
     later = others - {subjects.LIMITS_STREAM}
-    present = [name for name in await names(js) if name in later or name.startswith(subjects.REQUESTS_STREAM_PREFIX)]
+    present = [name for name in await names(js) if name in later or await _is_queue(js, name)]
     if present and await info(js, subjects.EVENTS_STREAM) is None:  # another replica may just have made both
         reason = f"{subjects.EVENTS_STREAM} is missing, although {present[0]}, which is made after it, is there"
         raise HaltError(Code.RECORD_LOST, reason, field=subjects.EVENTS_STREAM, hint=RESTORE)
+
+
+async def _is_queue(js: JetStream, name: str) -> bool:
+    found = await info(js, name) if name.startswith(subjects.REQUESTS_STREAM_PREFIX) else None
+    taken = (found["config"].get("subjects") or [""]) if found else [""]
+    return all(subject.startswith(("initiator.request.", "initiator.closed.")) for subject in taken)
 
 
 async def names(js: JetStream) -> list[str]:

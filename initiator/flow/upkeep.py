@@ -84,6 +84,7 @@ class Upkeep:
             self._say_lost()
             return
         if self._lost:
+            await streams.ensure_own(self._js, self._settings)  # a form of somebody's own would lose finals
             self._lost = False
             log.warning("upkeep.record_restored", stream=subjects.EVENTS_STREAM)
         await self._queues.serve_forgotten(self._clock.now() - FORGOTTEN_WAITS * self._settings.worker.ack_wait_s)

@@ -1,6 +1,6 @@
 """The whole system as processes: what users run.
 
-Each scenario runs twice: on nats-server in a container, and on nats-server as a process.
+Each scenario runs twice, unless its module says otherwise: on nats-server in a container, and as a process.
 """
 
 from __future__ import annotations

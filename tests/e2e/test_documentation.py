@@ -9,9 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from initiator.dev.servers import NatsHost, NatsProcess
 from initiator.dev.stack import CHAIN_CODE, Stack
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def nats_host() -> NatsHost:
+    """One is enough: what is tested is what a reader types."""
+    return NatsProcess()
 
 
 def shell(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

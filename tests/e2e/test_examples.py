@@ -11,10 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from initiator.dev.servers import NatsHost, NatsProcess
 from initiator.dev.stack import Stack
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SHOWN = r"keygen w_\w+.*?ed25519 public key \S+.*?sign tx_\w+.*?signature \S+"
+
+
+@pytest.fixture
+def nats_host() -> NatsHost:
+    """One is enough: what is tested is what a reader types."""
+    return NatsProcess()
 
 
 def toolchain(*programs: str) -> None:

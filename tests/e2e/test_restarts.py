@@ -13,11 +13,19 @@ import pytest
 
 from initiator.dev import accounts
 from initiator.dev.requester import Requester
-from initiator.dev.servers import NatsHost, free_port
+from initiator.dev.servers import NatsHost, NatsProcess, free_port
 from initiator.dev.stack import Stack, StackOptions
-from tests.support.nats_container import NatsContainer
+from tests.support.nats_container import NatsContainer, in_ci, no_engine
 
 REQUESTS = 200
+
+
+@pytest.fixture
+def nats_host() -> NatsHost:
+    """In a container where an engine runs, else as a process; not both, since these scenarios take long."""
+    reason = no_engine()
+    assert not (reason and in_ci()), reason
+    return NatsProcess() if reason else NatsContainer()
 
 
 @pytest.fixture

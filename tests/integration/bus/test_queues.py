@@ -196,7 +196,9 @@ async def test_the_one_queue_of_earlier_versions_is_named(js: JetStream) -> None
 
 async def test_a_queue_that_cannot_be_changed_in_place_is_told(js: JetStream) -> None:
     await streams.ensure_own(js, settings({}))
-    await js.api(f"STREAM.CREATE.{BOB}", {"name": BOB, "subjects": ["initiator.request.bob.>"], "retention": "limits"})
+    await js.api(
+        f"STREAM.CREATE.{BOB}", {"name": BOB, "subjects": ["initiator.request.bob.sign"], "retention": "limits"}
+    )
     failed = await queues.ensure(js, settings(BOTH))
     assert failed["bob"].code == "STREAM_FORM"
     assert "retention" in failed["bob"].reason
@@ -252,3 +254,14 @@ async def test_who_leaves_makes_room_for_who_comes(js: JetStream) -> None:
     await queues.ensure(js, settings({"aaron": {}, "alice": {}}))
     js.api = api  # type: ignore[method-assign]
     assert made == [f"STREAM.UPDATE.{BOB}", "STREAM.CREATE.INITIATOR_REQUESTS_aaron"]
+
+
+async def test_a_stream_of_somebody_elses_by_a_queues_name_is_left_alone(js: JetStream) -> None:
+    name = subjects.requests_stream("backup")
+    await js.api(f"STREAM.CREATE.{name}", {"name": name, "subjects": ["shop.orders.>"], "retention": "workqueue"})
+    await js.publish("shop.orders.1", b"an order")
+    await ensure(js, settings(BOTH))
+    assert (await config_of(js, name))["subjects"] == ["shop.orders.>"]
+    failed = await queues.ensure(js, settings(BOTH | {"backup": {}}))
+    assert failed["backup"].code == "STREAM_FORM"
+    assert await queues.waiting(js, "backup") == {"shop.orders.1": 1}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -48,6 +50,10 @@ async def until(what: Any) -> None:
             await asyncio.sleep(0.05)
 
 
+def soon(seconds: float) -> str:
+    return datetime.fromtimestamp(time.time() + seconds, UTC).isoformat()
+
+
 # --- slots
 
 
@@ -63,6 +69,23 @@ async def test_the_slot_of_an_ended_operation_is_freed_and_no_other(server: Benc
         assert (await server.js.stream_info("INITIATOR_SLOTS_SIGN")).state.messages == 1
         await server.answer("sign", request["tx_id"], server.sign_success(request))
         await server.until("sign", request["tx_id"])
+
+
+async def test_a_slot_whose_operation_nobody_can_end_any_more_is_freed_in_the_end(server: Bench) -> None:
+    """Its request is gone from the queue (somebody deleted it), its holder too, and the nodes never answer."""
+    lane = {"in_flight": 1, "result_timeout_s": 1.0, "default_expiry_s": 1.0}
+    chosen = settings(server, mpcium={"keygen": lane})
+    async with daemon(chosen):
+        await server.submit("keygen", {"wallet_id": "left"})
+        await server.until("keygen", "left", "published")
+        await server.js.delete_stream("INITIATOR_REQUESTS_alice")
+    async with daemon(chosen):
+        ended = await server.until("keygen", "left", timeout_s=20)
+        assert (ended["code"], ended["outcome"]) == ("RESULT_TIMEOUT", "unknown")
+        await server.submit("keygen", {"wallet_id": "next", "expires_at": soon(30)})
+        await server.until("keygen", "next", "published", timeout_s=20)
+        await server.answer("keygen", "left", server.keygen_success("left"))  # late, and still heard
+        assert (await server.until("keygen", "left", "completed"))["supersedes"]["outcome"] == "unknown"
 
 
 # --- results
