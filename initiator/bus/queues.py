@@ -73,7 +73,7 @@ async def ensure(js: JetStream, settings: Settings) -> dict[str, InitiatorError]
     failed: dict[str, InitiatorError] = {}
     for client in order:
         try:
-            await ensure_one(js, settings, client)
+            await ensure_one(js, settings, client, lower=True)
         except InitiatorError as error:
             if not js.connection.connected:
                 raise
@@ -82,8 +82,11 @@ async def ensure(js: JetStream, settings: Settings) -> dict[str, InitiatorError]
     return failed
 
 
-async def ensure_one(js: JetStream, settings: Settings, client: str) -> bool:
+async def ensure_one(js: JetStream, settings: Settings, client: str, *, lower: bool = False) -> bool:
     """One client's queue; returns whether it is there.
+
+    Args:
+        lower: make its bound smaller where the settings say so and it is empty; its door is closed for a moment then.
 
     Raises:
         HaltError: it exists in a form that cannot be changed in place, or cannot be made.
@@ -94,7 +97,7 @@ async def ensure_one(js: JetStream, settings: Settings, client: str) -> bool:
     if existing is not None:
         if not _is_queue_of(client, existing["config"]):
             return _leave_alone(settings, client)
-        await _update(js, settings, client, existing["config"])
+        await _update(js, settings, client, existing["config"], lower=lower)
     elif client in settings.clients:
         await _create(js, form(settings, client) | await _first_sequence(js))
     return existing is not None or client in settings.clients
@@ -137,14 +140,14 @@ async def _first_sequence(js: JetStream) -> Form:
     return {"first_seq": time.time_ns() // 1000} if record is None or record["state"]["last_seq"] else {}
 
 
-async def _update(js: JetStream, settings: Settings, client: str, actual: Mapping[str, Any]) -> None:
+async def _update(js: JetStream, settings: Settings, client: str, actual: Mapping[str, Any], *, lower: bool) -> None:
     """Subjects that left the configuration go, unless they hold requests: those go on being served."""
     wanted = form(settings, client, await _with_requests(js, client))
     if wanted[_BOUND] < actual[_BOUND]:
-        actual = await _closed_for_a_moment(js, client, actual)
-        if await _with_requests(js, client):
-            # the server would make room for a smaller bound by dropping the oldest
-            log.warning("queues.bound_kept", client=client, bound=actual[_BOUND], wanted=wanted[_BOUND])
+        # the server would make room for a smaller bound by dropping the oldest
+        if lower and not await _with_requests(js, client):
+            actual = await _closed_for_a_moment(js, client, actual)
+        if not lower or await _with_requests(js, client):
             wanted[_BOUND] = actual[_BOUND]
     await update(js, wanted, actual)
     # a request that came between the look and the update is in the stream, and nothing would ask for it any more

@@ -23,7 +23,6 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
 from initiator.bus.errors import NotFoundError
-from initiator.bus.streams import RESTORE
 from initiator.config.schema import Settings
 from initiator.core import events, identity, message
 from initiator.core.events import Outcome, State
@@ -196,9 +195,6 @@ class Handler:
             self._leave_admission(work)
 
     async def _step(self, work: Work, last: Entry | None) -> Entry:
-        if last is None and work.held.state:
-            # a record that was lost, or restored as of before: what we have seen there must not be begun again
-            raise HaltError(Code.RECORD_LOST, "it was on record, and is not any more", hint=RESTORE)
         step = next_step(last.event if last else None, self._claimant(work, last))
         if step is Step.CONFLICT:
             raise identity.conflict(work.operation)

@@ -93,10 +93,15 @@ def config(settings: Settings, folder: Path) -> Path:
     return path
 
 
+def environment() -> dict[str, str]:
+    """Nothing of what the tests themselves are told."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("INITIATOR_")}
+
+
 async def command(path: Path, *options: str) -> tuple[int, str]:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "initiator", "--config", str(path), "top", *options,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment(),
     )  # fmt: skip
     output, _ = await child.communicate()
     return child.returncode or 0, output.decode()
@@ -153,10 +158,9 @@ async def test_without_anybody_it_says_so(server: Bench, tmp_path: Path) -> None
 def live(path: Path) -> str:
     """What a terminal gets until Ctrl-C."""
     ours, theirs = pty.openpty()
-    environment = os.environ | {"COLUMNS": "80", "LINES": "24"}
     child = subprocess.Popen(
         [sys.executable, "-m", "initiator", "--config", str(path), "top", "--interval", "0.5"],
-        stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment() | {"COLUMNS": "80", "LINES": "24"},
     )  # fmt: skip
     os.close(theirs)
     time.sleep(4)

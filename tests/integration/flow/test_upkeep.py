@@ -266,26 +266,6 @@ async def test_the_watchdog_sees_past_a_queue_that_cannot_be_read(
     assert [line["client"] for line in logs if line["event"] == "watchdog.queue_unreadable"] == ["alice"]
 
 
-async def test_what_was_on_record_is_not_begun_again_on_a_record_of_before(server: Bench) -> None:
-    """The record is lost while a request is in hand, and restored as of before it."""
-    signer = ScriptedSigner()
-    async with daemon(settings_for(server.url), signer) as app:
-        wallet = wallet_id()
-        await server.submit("keygen", {"wallet_id": wallet})
-        await server.until("keygen", wallet, "published")
-        calls = signer.calls
-        config = (await server.js.stream_info(RECORD)).config
-        with capture_logs() as logs:
-            await server.js.delete_stream(RECORD)
-            await until(lambda: streams_part(app) == (False, Code.RECORD_LOST))
-            await server.js.add_stream(config)
-            await until(lambda: streams_part(app) == (True, None))
-            await asyncio.sleep(3)
-        assert signer.calls == calls
-        assert await server.published("keygen") == 1
-        assert not [line for line in logs if line["event"] == "request.accepted"]
-
-
 async def test_a_record_made_by_hand_is_brought_into_form(server: Bench) -> None:
     async with daemon(settings_for(server.url)) as app:
         await complete(server)
