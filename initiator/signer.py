@@ -13,13 +13,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Self
 
-from pydantic import ValidationError
-
-from initiator.config.load import plain_words
+from initiator.config.load import section_from
 from initiator.config.schema import KmsSettings
 from initiator.core.signer import PublicKey
 from initiator.core.spki import fingerprint, parse_public_key
-from initiator.errors import Code, HaltError
 from initiator.kms import KmsSigner as AsyncKmsSigner
 from initiator.loopthread import LoopThread
 
@@ -55,7 +52,8 @@ class KmsSigner:
         trusted = parse_public_key(pin) if pin else None
         self._loop = LoopThread("kms-signer").__enter__()
         try:
-            settings = _settings(options | {"key_id": key_id, "region": region})
+            fields = options | {"key_id": key_id, "region": region}
+            settings = section_from(KmsSettings, fields, "signer.kms", strict=False)
             self._signer = self._loop.run(AsyncKmsSigner.connect(settings, pin=trusted))
         except BaseException:
             self._loop.__exit__()
@@ -109,14 +107,3 @@ class KmsSigner:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-def _settings(fields: dict[str, Any]) -> KmsSettings:
-    try:
-        return KmsSettings.model_validate(fields, strict=False)
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in item['loc']) or 'options'}: {plain_words(item['msg'])}"
-            for item in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        raise HaltError(Code.CONFIG_INVALID, "; ".join(problems), field="signer.kms") from None

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from initiator.config.load import plain_words, read_file
+from initiator.config.load import read_file, section_from
 from initiator.config.schema import NatsSettings, Section, Token
-from initiator.errors import Code, HaltError
 
 VARIABLE = "INITIATOR_CLIENT_CONTEXT"
 
@@ -62,12 +61,5 @@ def load(path: Path | None, changes: Mapping[str, Any]) -> ClientContext:
             for section in sections:
                 into = into.setdefault(section, {})
             into[last] = value
-    try:
-        return ClientContext.model_validate(content)
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in item['loc'])}: {plain_words(item['msg'])}"
-            for item in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        hint = f"name a file with --context, or write {own_path()}: client: NAME and nats: {{servers: [URL], user: …}}"
-        raise HaltError(Code.CONFIG_INVALID, "; ".join(problems), field=str(path or "login"), hint=hint) from None
+    hint = f"name a file with --context, or write {own_path()}: client: NAME and nats: {{servers: [URL], user: …}}"
+    return section_from(ClientContext, content, str(path or "login"), hint=hint)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -21,6 +21,7 @@ from initiator.config.schema import Settings
 from initiator.errors import Code, HaltError
 
 PREFIX = "INITIATOR_"
+S = TypeVar("S", bound=BaseModel)
 _FOREIGN = ("INITIATOR_CONFIG", "INITIATOR_CLIENT_", "INITIATOR_TEST_")
 MAX_FILE_BYTES = 1_048_576
 _HINT = "`initiator config example` shows every key"
@@ -231,6 +232,27 @@ def _problem(item: Any, sources: Mapping[str, str]) -> str:
     value = item.get("input")
     shown = "" if not isinstance(value, (str, int, float, bool)) or _secret(dotted) else f", got {str(value)[:64]!r}"
     return f"{dotted or 'settings'}{where}: {message}{shown}"
+
+
+def section_from(
+    model: type[S], fields_: Mapping[str, Any], field: str, *, hint: str | None = None, strict: bool | None = None
+) -> S:
+    """Fields as one section, for what is no part of the daemon's own settings.
+
+    Args:
+        strict: False: texts and lists of a caller's own are taken for what they mean.
+
+    Raises:
+        HaltError: `CONFIG_INVALID`, with every error.
+    """
+    try:
+        return model.model_validate(fields_, strict=strict)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in item['loc']) or 'options'}: {plain_words(item['msg'])}"
+            for item in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise HaltError(Code.CONFIG_INVALID, "; ".join(problems), field=field, hint=hint) from None
 
 
 _WORDS = (

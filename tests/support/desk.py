@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from initiator.config.schema import Settings
+from tests.support.environment import environment
 from tests.support.harness import Bench
 
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
@@ -49,7 +50,7 @@ class Desk:
     async def dlq(self, *arguments: str) -> Done:
         command = [sys.executable, "-m", "initiator", "--config", str(self._config), "dlq", *arguments]
         done = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, env=_environment(),
+            subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, env=environment(),
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert "Traceback" not in done.stderr, done.stderr
@@ -63,7 +64,7 @@ class Desk:
             command = [sys.executable, "-m", "initiator", "--config", str(self._config), "dlq", *arguments]
             done = await asyncio.to_thread(
                 subprocess.run, command, stdin=theirs, capture_output=True, text=True, timeout=60, check=False,
-                env=_environment(),
+                env=environment(),
             )  # fmt: skip
         finally:
             os.close(ours)
@@ -98,8 +99,3 @@ class Desk:
         """How many requests were ever published."""
         queues = [await self.server.js.stream_info(f"INITIATOR_REQUESTS_{client}") for client in ("alice", "bob")]
         return sum(queue.state.last_seq for queue in queues)
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of what the tests themselves are told."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("INITIATOR_")}

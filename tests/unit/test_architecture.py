@@ -23,7 +23,7 @@ SOLE_IMPORTERS = {
     "structlog": ("initiator.log",),
     "prometheus_client": ("initiator.metrics", "initiator.http"),
     "yaml": ("initiator.config", "initiator.dev"),
-    "pydantic": ("initiator.config", "initiator.signer"),
+    "pydantic": ("initiator.config",),
     "h11": ("initiator.http",),
     "msgpack": ("initiator.core.codec", "initiator.dev"),
     "click": ("initiator.cli", "initiator.dev"),

@@ -21,6 +21,7 @@ import pytest_asyncio
 
 from initiator.dev.cli import context_of
 from initiator.dev.stack import Stack, StackOptions, running_stack
+from tests.support.environment import environment
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOWHERE = "nats://127.0.0.1:1"
@@ -39,10 +40,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 def new_id(prefix: str) -> str:
     return f"{prefix}{secrets.token_hex(5)}"
-
-
-def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("INITIATOR_")}
 
 
 def run(

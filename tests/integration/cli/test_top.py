@@ -25,6 +25,7 @@ from initiator.config.schema import Settings
 from initiator.core.events import format_time
 from initiator.core.model import Operation
 from initiator.overview import Failure, Overview, Replica, Snapshot, Tally
+from tests.support.environment import environment
 from tests.support.harness import Bench, bench, daemon, settings_for, sign_request
 
 
@@ -91,11 +92,6 @@ def config(settings: Settings, folder: Path) -> Path:
     path.touch(mode=0o600)
     path.write_text(json.dumps(settings.model_dump(mode="json", exclude_unset=True)))
     return path
-
-
-def environment() -> dict[str, str]:
-    """Nothing of what the tests themselves are told."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("INITIATOR_")}
 
 
 async def command(path: Path, *options: str) -> tuple[int, str]:
