@@ -79,6 +79,7 @@ class Assembly:
         self._js = JetStream(connection, settings.nats.jetstream_domain)
         nodes_settings = settings.mpcium.nats or settings.nats
         self._nodes_js = JetStream(nodes_connection, nodes_settings.jetstream_domain)
+        self._gateway = NodeGateway(self._nodes_js, settings.mpcium.scoped_client_id)
         kept = settings.streams
         self._record = Record(self._js, Retention(kept.final_max_age_s, kept.intermediate_max_age_s))
         self._journal = Journal(self._record, self._clock, metrics, self._board)
@@ -95,6 +96,7 @@ class Assembly:
         await streams.ensure_own(self._js, self._settings)
         await queues.ensure(self._js, self._settings)
         await streams.ensure_nodes(self._nodes_js, self._settings.mpcium.routing)
+        await self._gateway.note_streams()
 
     async def worker(self, signer: Signer) -> Worker:
         """The worker, with all that works for it."""
@@ -193,7 +195,7 @@ class Assembly:
     def chores(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What goes on beside the requests; each runs until it is cancelled."""
         watchdog = Watchdog(self._js, self._settings, self._health, self._metrics, self._clock)
-        upkeep = Upkeep(self._js, self._nodes_js, self._settings, self, self._health, self._clock)
+        upkeep = Upkeep(self._js, self._nodes_js, self._gateway, self._settings, self, self._health, self._clock)
         return [self._room.run, watchdog.run, self._sweeper().run, upkeep.run]
 
     # --- the parts
@@ -224,7 +226,7 @@ class Assembly:
         return Publisher(
             record=self._record,
             journal=self._journal,
-            gateway=NodeGateway(self._nodes_js, self._settings.mpcium.scoped_client_id),
+            gateway=self._gateway,
             lanes=self._lanes,
             clock=self._clock,
             clock_skew_s=self._settings.limits.clock_skew_s,

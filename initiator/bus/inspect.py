@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from initiator.bus import streams
+from initiator.bus import queues, streams
 from initiator.bus.jetstream import JetStream
+from initiator.config.schema import Settings
 from initiator.core import subjects
 from initiator.errors import Code, HaltError
 
@@ -29,6 +30,15 @@ async def own_stream(js: JetStream, form: Mapping[str, Any]) -> str:
             hint="the daemon brings it into the configured form at its start, where the server allows",
         )
     return _describe(found)
+
+
+async def past_clients(js: JetStream, settings: Settings) -> str:
+    """Whether streams can be listed, as the daemon does at its start, and whose queues are there though they left."""
+    present = await queues.clients(js)
+    left = sorted(present - settings.clients.keys())
+    held = {client: sum((await queues.waiting(js, client)).values()) for client in left}
+    words = [f"{client} ({count} requests wait)" if count else client for client, count in held.items()]
+    return f"of {len(present)} clients" + (f"; left: {', '.join(words)}" if words else "")
 
 
 async def node_stream(js: JetStream, form: Mapping[str, Any], routing: str) -> str:

@@ -29,6 +29,7 @@ class NodeMessage:
     Attributes:
         data: the exact recorded bytes, signature included.
         session_id: fresh for each attempt; feeds the nodes' deduplication of results (wire traps 6 and 9).
+        stream: the birth of the nodes' stream when the bytes were signed; None if that is not known.
     """
 
     operation: Operation
@@ -36,6 +37,7 @@ class NodeMessage:
     attempt: int
     data: bytes
     session_id: str
+    stream: str | None = None
 
 
 class NodeGateway:
@@ -49,6 +51,18 @@ class NodeGateway:
     def __init__(self, js: JetStream, client_id: str | None) -> None:
         self._js = js
         self._client_id = client_id
+        self._births: dict[Operation, str] = {}
+
+    async def note_streams(self) -> None:
+        """Note which streams the nodes take requests from now. Raises RetryError."""
+        for operation, name in subjects.NODE_STREAMS.items():
+            found = await streams.info(self._js, name)
+            if found is not None:
+                self._births[operation] = found["created"]
+
+    def birth(self, operation: Operation) -> str | None:
+        """When the nodes' stream was made, by its server's word: no two streams by one name have it in common."""
+        return self._births.get(operation)
 
     def _headers(self, message: NodeMessage) -> dict[str, str]:
         headers = {SESSION_ID: message.session_id}
@@ -83,13 +97,20 @@ class NodeGateway:
         subject = subjects.node_request(operation, operation_id, attempt)
         return await self._js.last(subjects.NODE_STREAMS[operation], subject)
 
-    async def may_have_forgotten(self, operation: Operation, since: float, margin_s: float) -> bool:
-        """Whether a message published after `since` (Unix seconds) may have been dropped by the stream's limits."""
-        found = await streams.info(self._js, subjects.NODE_STREAMS[operation])
+    async def may_have_forgotten(self, message: NodeMessage, since: float, margin_s: float) -> bool:
+        """Whether the stream may have dropped this message, if it was published after `since`.
+
+        Args:
+            since: Unix seconds, by the clock of the record's server.
+            margin_s: how far the clock of the nodes' server may be from that.
+        """
+        found = await streams.info(self._js, subjects.NODE_STREAMS[message.operation])
         if found is None:
             return True
-        if parse_time(found["created"]) > since:
-            return True  # the stream was lost and made again
+        if message.stream is not None and message.stream != found["created"]:
+            return True  # another one by the same name
+        if message.stream is None and parse_time(found["created"]) > since - margin_s:
+            return True
         state = found["state"]
         if state["first_seq"] <= 1:
             return False  # nothing was ever dropped

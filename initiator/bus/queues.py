@@ -4,7 +4,7 @@ Invariants:
 - a subject per client and operation, so that a stranger has no responders; a full queue refuses, so that its sender
   gets an error at once;
 - no queue stands in the way of another's: each is made, changed and looked at by itself;
-- a queue is never deleted, and its bound never lowered while it holds anything: nothing acknowledged is lost.
+- a queue is never deleted, and its bound never lowered below what it holds: nothing acknowledged is lost.
   When its client has left and nothing waits in it, it listens to nothing any more;
 - a queue that is made anew beside an older record goes on with sequences that were never used: what is recorded
   under a request's sequence (its refusal, say) stays that request's own.
@@ -86,7 +86,7 @@ async def ensure_one(js: JetStream, settings: Settings, client: str, *, lower: b
     """One client's queue; returns whether it is there.
 
     Args:
-        lower: make its bound smaller where the settings say so and it is empty; its door is closed for a moment then.
+        lower: make its bound smaller where the settings say so and it holds no more; its door is closed for a moment.
 
     Raises:
         HaltError: it exists in a form that cannot be changed in place, or cannot be made.
@@ -145,9 +145,11 @@ async def _update(js: JetStream, settings: Settings, client: str, actual: Mappin
     wanted = form(settings, client, await _with_requests(js, client))
     if wanted[_BOUND] < actual[_BOUND]:
         # the server would make room for a smaller bound by dropping the oldest
-        if lower and not await _with_requests(js, client):
+        if lower and await _most(js, client) <= wanted[_BOUND]:
             actual = await _closed_for_a_moment(js, client, actual)
-        if not lower or await _with_requests(js, client):
+        if not lower or await _most(js, client) > wanted[_BOUND]:
+            if lower:
+                log.warning("queues.bound_kept", client=client, asked=wanted[_BOUND], kept=actual[_BOUND])
             wanted[_BOUND] = actual[_BOUND]
     await update(js, wanted, actual)
     # a request that came between the look and the update is in the stream, and nothing would ask for it any more
@@ -163,6 +165,11 @@ async def _closed_for_a_moment(js: JetStream, client: str, actual: Mapping[str, 
     await update(js, closed, actual)
     await asyncio.sleep(_STRAGGLERS_S)
     return closed
+
+
+async def _most(js: JetStream, client: str) -> int:
+    """How many requests of one kind the queue holds at most."""
+    return max((await waiting(js, client)).values(), default=0)
 
 
 async def _with_requests(js: JetStream, client: str) -> frozenset[str]:

@@ -119,6 +119,7 @@ async def _nats(settings: Settings) -> list[Finding]:
     routing = settings.mpcium.routing
     forms = [*streams.own_forms(settings), *(queues.form(settings, client) for client in sorted(settings.clients))]
     own = [(f"stream {form['name']}", partial(inspect.own_stream, form=form)) for form in forms]
+    own.append(("clients' queues", partial(inspect.past_clients, settings=settings)))
     nodes = [
         (f"stream {form['name']}", partial(inspect.node_stream, form=form, routing=routing))
         for form in streams.node_forms(routing)

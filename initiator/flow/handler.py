@@ -79,6 +79,7 @@ class Handler:
         self._settings = settings
         self._record = record
         self._journal = journal
+        self._publisher = publisher
         self._signer = signer
         self._lanes = lanes
         self._room = room
@@ -198,7 +199,7 @@ class Handler:
         step = next_step(last.event if last else None, self._claimant(work, last))
         if step is Step.CONFLICT:
             raise identity.conflict(work.operation)
-        work.held.state = last.sequence if last else 0
+        work.notice(last)
         await self._respect_turns(work, step, last)
         work.held.working = step in _PREPARING
         if work.held.working and await self._is_exhausted(work):
@@ -337,6 +338,7 @@ class Handler:
         return {
             "message": message.event_bytes(request, signed.signature),
             "session": secrets.token_hex(16),
+            "nodes_stream": self._publisher.nodes_stream(request.operation),
             "digest": hashlib.sha256(raw).hexdigest(),
             "key_fingerprint": fingerprint(self._signer.public_key),
             "key_id": signed.key_id,

@@ -5,6 +5,7 @@ Invariants:
 - a slot is held from just before the publication; waiting for a slot holds none;
 - what is not freshly acknowledged is read back and compared; where the nodes' stream may have forgotten, nothing
   is published and the outcome is unknown;
+- nor is it where the record itself went back after it had signed bytes: what it says now proves nothing;
 - a reshare has no stream: `publishing` is recorded first, and whoever finds it never sends again.
 """
 
@@ -26,6 +27,7 @@ from initiator.log import get_logger
 from initiator.record import Entry, Record
 
 log = get_logger()
+_WENT_BACK = "the record went back to before this was signed, and the nodes may have it"
 
 
 class Publisher:
@@ -61,7 +63,7 @@ class Publisher:
         work.recorded_at = None
         while True:
             if not fresh:
-                settled = await self._look(last, prepared)
+                settled = await self._look(work, last, prepared)
                 if settled is not None:
                     return settled
             asked_at = self._clock.now()
@@ -76,7 +78,11 @@ class Publisher:
                 raise
             fresh = False
 
-    async def _look(self, last: Entry, wanted: NodeMessage) -> Entry | None:
+    def nodes_stream(self, operation: Operation) -> str | None:
+        """Which stream the nodes take such requests from now; see `NodeGateway.birth`."""
+        return self._gateway.birth(operation)
+
+    async def _look(self, work: Work, last: Entry, wanted: NodeMessage) -> Entry | None:
         """What an earlier try of this attempt left behind; None if surely nothing: then it may be published."""
         found = await self._gateway.find(wanted.operation, wanted.operation_id, wanted.attempt)
         if found is not None and found.data == wanted.data:
@@ -84,7 +90,9 @@ class Publisher:
         if found is not None:
             reason = "the nodes' stream holds other bytes than those recorded for this attempt"
             return await self._journal.fail(last, Code.PUBLISH_UNCERTAIN, reason, Outcome.UNKNOWN)
-        if await self._gateway.may_have_forgotten(wanted.operation, last.stored_at, self._clock_skew_s):
+        if work.went_back:
+            return await self._journal.fail(last, Code.RECORD_LOST, _WENT_BACK, Outcome.UNKNOWN)
+        if await self._gateway.may_have_forgotten(wanted, last.stored_at, self._clock_skew_s):
             # absence proves nothing: published, answered and dropped by the stream's limits looks the same
             reason = "the nodes' stream no longer reaches back to when the bytes were recorded"
             return await self._journal.fail(last, Code.PUBLISH_UNCERTAIN, reason, Outcome.UNKNOWN)
@@ -102,6 +110,8 @@ class Publisher:
         prepared = await self._prepare(work, last)
         if isinstance(prepared, Entry):
             return prepared
+        if work.went_back:
+            return await self._journal.fail(last, Code.RECORD_LOST, _WENT_BACK, Outcome.UNKNOWN)
         publishing = await self._journal.move(last, State.PUBLISHING, {})
         asked_at = self._clock.now()
         try:
@@ -158,6 +168,7 @@ class Publisher:
             attempt=event.attempt,
             data=sealed.event.body["message"],
             session_id=session_of(sealed.event.body["session"], event.attempt),
+            stream=sealed.event.body.get("nodes_stream"),
         )
 
     async def _leave_slot(self, work: Work) -> None:

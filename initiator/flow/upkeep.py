@@ -14,6 +14,7 @@ from typing import Protocol
 
 from initiator.bus import streams
 from initiator.bus.jetstream import JetStream
+from initiator.bus.nodes import NodeGateway
 from initiator.config.schema import Settings
 from initiator.core import subjects
 from initiator.errors import Code, InitiatorError
@@ -46,13 +47,22 @@ class Upkeep:
     Args:
         js: JetStream of our own account.
         nodes_js: JetStream of the nodes' account.
+        gateway: is told of the nodes' streams whenever they were looked at.
     """
 
     def __init__(
-        self, js: JetStream, nodes_js: JetStream, settings: Settings, own: Queues, health: Health, clock: Clock
+        self,
+        js: JetStream,
+        nodes_js: JetStream,
+        gateway: NodeGateway,
+        settings: Settings,
+        own: Queues,
+        health: Health,
+        clock: Clock,
     ) -> None:
         self._js = js
         self._nodes_js = nodes_js
+        self._gateway = gateway
         self._settings = settings
         self._queues = own
         self._health = health
@@ -99,6 +109,7 @@ class Upkeep:
         made = [form["name"] for form in others if await streams.make(self._js, form)]
         routing = self._settings.mpcium.routing
         made += [form["name"] for form in streams.node_forms(routing) if await streams.make(self._nodes_js, form)]
+        await self._gateway.note_streams()
         for name in made:
             log.warning("upkeep.stream_made_anew", stream=name)
 

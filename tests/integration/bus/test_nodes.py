@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -66,25 +67,39 @@ async def test_absence_proves_something_only_where_nothing_was_forgotten(js: Jet
     await asyncio.sleep(0.01)
     since = time.time()
     assert await gateway.find(Operation.SIGN, "tx1", 1) is None
-    assert not await gateway.may_have_forgotten(Operation.SIGN, since, 0.0)
+    assert not await gateway.may_have_forgotten(signed(), since, 0.0)
     await gateway.publish(signed())
-    assert not await gateway.may_have_forgotten(Operation.SIGN, since, 0.0)
+    assert not await gateway.may_have_forgotten(signed(), since, 0.0)
     stream = subjects.NODE_STREAMS[Operation.SIGN]
     await js.purge(stream, "mpc.signing_request.*")
-    assert await gateway.may_have_forgotten(Operation.SIGN, since, 0.0)
+    assert await gateway.may_have_forgotten(signed(), since, 0.0)
     await gateway.publish(signed(attempt=2))
-    assert await gateway.may_have_forgotten(Operation.SIGN, since, 0.0)
-    assert not await gateway.may_have_forgotten(Operation.SIGN, time.time() + 1, 0.0)
+    assert await gateway.may_have_forgotten(signed(), since, 0.0)
+    assert not await gateway.may_have_forgotten(signed(), time.time() + 1, 0.0)
 
 
 async def test_a_stream_that_was_lost_and_made_again_proves_nothing(js: JetStream) -> None:
     gateway, since = NodeGateway(js, "initiator"), time.time()
     stream = subjects.NODE_STREAMS[Operation.SIGN]
     await js.api(f"STREAM.DELETE.{stream}")
-    assert await gateway.may_have_forgotten(Operation.SIGN, since, 2.0)
+    assert await gateway.may_have_forgotten(signed(), since, 2.0)
     await streams.ensure_nodes(js, "scoped")
-    assert await gateway.may_have_forgotten(Operation.SIGN, since, 2.0)
-    assert not await gateway.may_have_forgotten(Operation.SIGN, time.time() + 1, 2.0)
+    assert await gateway.may_have_forgotten(signed(), since, 2.0)
+    assert await gateway.may_have_forgotten(signed(), time.time() + 1, 2.0)  # the server's clock may be behind
+    assert not await gateway.may_have_forgotten(signed(), time.time() + 3, 2.0)
+
+
+async def test_whatever_the_clocks_say_a_stream_is_told_from_one_made_after_it(js: JetStream) -> None:
+    gateway, stream = NodeGateway(js, "initiator"), subjects.NODE_STREAMS[Operation.SIGN]
+    await gateway.note_streams()
+    message = dataclasses.replace(signed(), stream=gateway.birth(Operation.SIGN))
+    assert not await gateway.may_have_forgotten(message, since=0.0, margin_s=2.0)
+    await js.api(f"STREAM.DELETE.{stream}")
+    await streams.ensure_nodes(js, "scoped")
+    assert await gateway.may_have_forgotten(message, since=time.time() + 3600, margin_s=2.0)
+    await gateway.note_streams()
+    later = dataclasses.replace(message, stream=gateway.birth(Operation.SIGN))
+    assert not await gateway.may_have_forgotten(later, since=0.0, margin_s=2.0)
 
 
 async def test_a_reshare_that_nobody_hears_surely_went_nowhere(js: JetStream) -> None:

@@ -35,6 +35,7 @@ PARTS = [
     "stream INITIATOR_SLOTS_RESHARE",
     "stream INITIATOR_REQUESTS_alice",
     "stream INITIATOR_REQUESTS_bob",
+    "clients' queues",
     "nats of the nodes",
     "stream mpc-keygen",
     "stream mpc-signing",
@@ -71,6 +72,15 @@ async def test_all_parts_of_a_running_system_are_well(stack: Stack) -> None:
     details = {part["part"]: part["detail"] for part in report["parts"]}
     assert "as pinned; a test signature verifies" in details["signer"]
     assert details["stream mpc"].endswith("results are scoped")
+    assert details["clients' queues"] == "of 2 clients"
+
+
+async def test_it_says_whose_queues_stayed_behind(stack: Stack, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.yaml"
+    alone.write_text(json.dumps(json.loads(stack.config_path.read_text()) | {"clients": {"alice": {}}}))
+    _, report, _ = check(alone)
+    (queues,) = [part for part in report["parts"] if part["part"] == "clients' queues"]
+    assert (queues["ok"], queues["detail"]) == (True, "of 2 clients; left: bob")
 
 
 async def test_a_person_reads_one_line_a_part(stack: Stack) -> None:
