@@ -179,7 +179,7 @@ class Assembly:
             await self._connection.subscribe(f"initiator.out.*.*.*.{state}", on_event)
         self._connection.on_return(self._board.poke_all)
         answering = Answering(self._connection, self._settings.query.concurrency, self._clients.weight_of)
-        await QueryService(answering, self._record, self._settings.query.page_size, self._clock).start()
+        await QueryService(answering, self._js, self._record, self._settings, self._clock).start()
         await CancelService(answering, self._record, self._journal).start()
         metadata = {
             "key_algorithm": public_key.algorithm,

@@ -212,11 +212,12 @@ def answers() -> dict[str, Schema]:
         "next": COUNT | {"description": "`after` of the next page"},
     }
     failed: Schema = {"$ref": "event-failed.json"}
+    settled = "with request_seq: nothing more comes of that request than this event"
     what = _open("What is wrong", "", {"code": CODE, "reason": TEXT, "field": {"anyOf": [TEXT, {"type": "null"}]}})
     return {
         "status": _open(
             "The last event", "null: nothing is on record", {"event": {"anyOf": [any_event, {"type": "null"}]}},
-            {"rejection": rejection},
+            {"rejection": rejection, "settled": {"type": "boolean", "description": settled}},
         ),
         "history": _open("One page", "", page),
         "events": _open("One page", "", page),

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
+GRACE_S = 0.5
+"""How long what still runs at the end may take to end by itself."""
+
+
+class LoopClosedError(RuntimeError):
+    """The loop does not run (any more), not in this process, or must not wait for itself."""
 
 
 class LoopThread:
@@ -20,33 +28,63 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._started = threading.Event()
+        self._pid = os.getpid()
+        self._closed = False
+        self._door = threading.Lock()  # what comes in before it closes is ended with the rest
+
+    def _serve(self) -> None:
+        self._loop.call_soon(self._started.set)
+        self._loop.run_forever()
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._started.wait()
         return self
 
     def __exit__(self, *_error: object) -> None:
+        if os.getpid() != self._pid:
+            return  # the thread stayed behind in the process that was forked
+        with self._door:
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(self._end_all(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    @property
-    def running(self) -> bool:
-        return self._loop.is_running()
+    async def _end_all(self) -> None:
+        """Whoever waits for something here must hear that it will not come."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            _, late = await asyncio.wait(others, timeout=GRACE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.sleep(0)  # for what they tell their threads
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """A coroutine's result, in the calling thread; an interrupt there ends it here, too.
 
         Raises:
-            RuntimeError: the loop does not run (any more).
+            LoopClosedError: see there.
         """
-        if not self._loop.is_running():
-            call.close()
-            raise RuntimeError(f"{self._name} is closed")
-        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        with self._door:
+            if problem := self._problem():
+                call.close()
+                raise LoopClosedError(problem)
+            future = asyncio.run_coroutine_threadsafe(call, self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise LoopClosedError(f"{self._name} was closed meanwhile") from None
         except BaseException:
             future.cancel()
             raise
+
+    def _problem(self) -> str:
+        if os.getpid() != self._pid:
+            return f"{self._name} was made in another process: make one after the fork"
+        if threading.current_thread() is self._thread:
+            return f"{self._name} is asked by a callback of its own, and would wait for itself"
+        return f"{self._name} is closed" if self._closed or not self._started.is_set() else ""

@@ -11,6 +11,7 @@ and outages are retried until the timeout, and several Regions of a multi-Region
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Self
 
 from initiator.config.load import section_from
@@ -18,7 +19,7 @@ from initiator.config.schema import KmsSettings
 from initiator.core.signer import PublicKey
 from initiator.core.spki import fingerprint, parse_public_key
 from initiator.kms import KmsSigner as AsyncKmsSigner
-from initiator.loopthread import LoopThread
+from initiator.loopthread import LoopClosedError, LoopThread
 
 __all__ = ["KmsSigner"]
 
@@ -89,6 +90,7 @@ class KmsSigner:
         Raises:
             RetryError: KMS is away, throttles or has no credentials for us, until the timeout.
             HaltError: it refuses, or answered with a signature that does not verify.
+            LoopClosedError: it is closed, or was made before this process was forked.
         """
         return self._loop.run(self._sign(message, self._timeout_s if timeout_s is None else timeout_s))
 
@@ -98,7 +100,7 @@ class KmsSigner:
 
     def close(self) -> None:
         """Let go of threads and connections."""
-        if self._loop.running:
+        with contextlib.suppress(LoopClosedError):  # already
             self._loop.run(self._signer.close())
             self._loop.__exit__()
 

@@ -108,6 +108,12 @@ class Connection:
             problem = self._connect_error(self._opening.problem or error)
             await _abandon(client, connecting)
             raise problem from error
+        except Exception as error:  # a login that nats-py cannot use is told in many ways, and may be quoted in them
+            await _abandon(client, connecting)
+            files = self._settings.creds_file or self._settings.nkey_seed_file
+            reason = f"no login can be made of the credentials ({type(error).__name__})"
+            hint = "expected a .creds file as `nsc` writes it, or the seed of a user's NKey (SU…)"
+            raise HaltError(Code.CONFIG_INVALID, reason, field=files, hint=hint) from None
         except BaseException:
             await _abandon(client, connecting)
             raise

@@ -10,7 +10,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -22,6 +22,7 @@ from initiator.client import (
     RejectedError,
     StillRunningError,
     TooLateError,
+    UnavailableError,
     UntrustedResultError,
 )
 from initiator.config import context as contexts
@@ -81,7 +82,7 @@ class Login:
         if self.as_json:
             click.echo(json.dumps(_described(error)))
             return
-        click.echo(f"{_WORDS.get(type(error), 'unavailable')}: {error}", err=True)
+        click.echo(f"{_ending(error).word}: {error}", err=True)
 
 
 def login(command: Command) -> Command:
@@ -110,37 +111,40 @@ def login(command: Command) -> Command:
 
 def code_of(error: ClientError) -> int:
     """The exit code of an error."""
-    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), UNAVAILABLE)
+    return _ending(error).code
 
 
-_CODES = {
-    RejectedError: REJECTED,
-    NothingSignedError: FAILED,
-    OutcomeUnknownError: FAILED,
-    TooLateError: FAILED,
-    StillRunningError: RUNNING,
-    UntrustedResultError: UNTRUSTED,
+class _Ending(NamedTuple):
+    """How a class of errors is told.
+
+    Attributes:
+        code: the exit code.
+        word: for people.
+        state: in JSON.
+    """
+
+    code: int
+    word: str
+    state: str
+
+
+_ENDINGS: dict[type[ClientError], _Ending] = {
+    RejectedError: _Ending(REJECTED, "rejected", "rejected"),
+    NothingSignedError: _Ending(FAILED, "failed, nothing was signed", "failed"),
+    OutcomeUnknownError: _Ending(FAILED, "failed, outcome unknown", "failed"),
+    TooLateError: _Ending(FAILED, "too late", "too_late"),
+    StillRunningError: _Ending(RUNNING, "still running", "running"),
+    UntrustedResultError: _Ending(UNTRUSTED, "not to be trusted", "untrusted"),
+    UnavailableError: _Ending(UNAVAILABLE, "unavailable", "unavailable"),
 }
-_WORDS: dict[type[ClientError], str] = {
-    RejectedError: "rejected",
-    NothingSignedError: "failed, nothing was signed",
-    OutcomeUnknownError: "failed, outcome unknown",
-    TooLateError: "too late",
-    StillRunningError: "still running",
-    UntrustedResultError: "not to be trusted",
-}
-_STATES: dict[type[ClientError], str] = {
-    RejectedError: "rejected",
-    NothingSignedError: "failed",
-    OutcomeUnknownError: "failed",
-    TooLateError: "too_late",
-    StillRunningError: "running",
-    UntrustedResultError: "untrusted",
-}
+
+
+def _ending(error: ClientError) -> _Ending:
+    return next(_ENDINGS[kind] for kind in type(error).__mro__ if kind in _ENDINGS)
 
 
 def _described(error: ClientError) -> dict[str, Any]:
-    found: dict[str, Any] = {"state": _STATES.get(type(error), "unavailable"), "code": str(error.code)}
+    found: dict[str, Any] = {"state": _ending(error).state, "code": str(error.code)}
     found |= {"field": error.field} if error.field else {}
     found |= {"reason": error.reason}
     if isinstance(error, NothingSignedError | OutcomeUnknownError):

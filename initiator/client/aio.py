@@ -1,28 +1,20 @@
-"""The asynchronous client: one call for a wallet or a signature, however often it is repeated.
-
-Invariants:
-- a call listens before it asks, and asks for the state in words where nothing was heard for a while or the connection
-  was lost: what the daemon tells by itself is a hint, what is on its record is the answer;
-- an event counts for a call only if it answers the very request: the same id with another payload is somebody else's;
-- a result is handed out only after somebody has verified it.
-"""
+"""The asynchronous client: one call for a wallet or a signature, however often it is repeated; see `calls`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack, cast, overload
+from typing import Any, Literal, Self, Unpack, cast, overload
 
 from nats.aio.client import Client
 
 from initiator.client import wire
+from initiator.client.calls import SUBMIT_S, TIMEOUT_S, CallOptions, Calls
 from initiator.client.errors import (
-    NothingSignedError,
-    OutcomeUnknownError,
     RejectedError,
     TooLateError,
     UnavailableError,
@@ -30,35 +22,13 @@ from initiator.client.errors import (
 from initiator.client.link import Link
 from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey, Result, Signature, Wallet
 from initiator.client.trust import Judge
-from initiator.client.waiting import ASK_S, Progress, Waiting
+from initiator.client.waiting import ASK_S, Progress
 from initiator.client.wire import Event, Handle
 from initiator.core.events import format_time
-from initiator.core.lifecycle import REOPEN
-from initiator.core.model import KeygenRequest, KeyType, Operation, Request
+from initiator.core.model import KeyType, Operation, Request
 from initiator.errors import Code
 
-TIMEOUT_S = 120.0
-"""How long a call waits for its result, if not told otherwise."""
-SUBMIT_S = 15.0
 _FOLLOW_S = 5.0
-
-
-class CallOptions(TypedDict, total=False):
-    """What every call takes besides what it asks for.
-
-    Attributes:
-        timeout: seconds (default: 120); afterwards it goes on all the same.
-        expires_at: the daemon gives up after this.
-        labels: kept with the operation's record.
-        retry: the failure of an earlier call that this one goes on after (`NothingSignedError.event`), or its id.
-        progress: told of each event on the way.
-    """
-
-    timeout: float
-    expires_at: datetime | None
-    labels: Mapping[str, str] | None
-    retry: Event | str | None
-    progress: Progress | None
 
 
 class InitiatorClient:
@@ -68,7 +38,7 @@ class InitiatorClient:
         nc: a connected nats-py client; it stays yours.
         client: your name in the daemon's configuration: the token in your subjects.
         chain_code: the cluster's, 32 bytes or 64 hex digits: verifies signatures under derivation paths, derives keys.
-        wallets: wallets whose keys you know already; others are asked for when they are needed.
+        wallets: wallets whose keys you know already, and nobody can change; others are asked for when they are needed.
         allow_unverified: hand out signatures that nobody could verify, marked so.
     """
 
@@ -87,9 +57,7 @@ class InitiatorClient:
         self, link: Link, chain_code: bytes | str | None, wallets: Iterable[Wallet], allow_unverified: bool
     ) -> None:
         self._link = link
-        self._judge = Judge(_chain_code(chain_code), allow_unverified)
-        self._wallets = {wallet.wallet_id: wallet for wallet in wallets}
-        self._waiting = Waiting(link)
+        self._calls = Calls(link, Judge(_chain_code(chain_code), allow_unverified), wallets)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -123,7 +91,7 @@ class InitiatorClient:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._link.listen(self._waiting.on_event)
+            await self._calls.listen()
         except UnavailableError:
             await self.close()
             raise
@@ -136,7 +104,7 @@ class InitiatorClient:
 
     async def close(self) -> None:
         """Stop listening. What was asked for goes on; who waits here is told that it is still running."""
-        self._waiting.close()
+        self._calls.close()
         await self._link.close()
 
     @property
@@ -155,7 +123,7 @@ class InitiatorClient:
         """
         expires_at, labels = options.get("expires_at"), options.get("labels")
         request = wire.keygen(wallet_id, expires_at=expires_at, labels=labels)
-        return cast(Wallet, await self._call(request, options))
+        return cast(Wallet, await self._calls.call(request, options))
 
     @overload
     async def sign(
@@ -202,7 +170,7 @@ class InitiatorClient:
             wallet_id=wallet_id, tx_id=tx_id, tx=tx, key_type=key_type, network_internal_code=network_internal_code,
             derivation_path=derivation_path, expires_at=options.get("expires_at"), labels=options.get("labels"),
         )  # fmt: skip
-        return cast(Signature, await self._call(request, options))
+        return cast(Signature, await self._calls.call(request, options))
 
     async def reshare(
         self,
@@ -219,7 +187,7 @@ class InitiatorClient:
             session_id=session_id, wallet_id=wallet_id, key_type=key_type, node_ids=node_ids,
             new_threshold=new_threshold, expires_at=options.get("expires_at"), labels=options.get("labels"),
         )  # fmt: skip
-        return cast(ResharedKey, await self._call(request, options))
+        return cast(ResharedKey, await self._calls.call(request, options))
 
     async def submit(self, request: Request, *, timeout: float = SUBMIT_S, retry: Event | str | None = None) -> Handle:
         """Put a request into the queue and do not wait for its result; see `requests` for how to make one.
@@ -232,47 +200,11 @@ class InitiatorClient:
             UnavailableError: the queue is full, not there or silent.
         """
         handle = wire.handle_of(self.client, request, retry)
-        return await self._submit(handle, asyncio.get_running_loop().time() + timeout)
+        return await self._calls.submit(handle, asyncio.get_running_loop().time() + timeout)
 
     async def result(self, handle: Handle, timeout: float = TIMEOUT_S, *, progress: Progress | None = None) -> Result:
         """Wait for the result of what was submitted, here or elsewhere. Errors are those of `keygen`."""
-        with self._waiting.of(handle, progress) as waiter:
-            waiter.ask_at_once()
-            final = await self._waiting.until_final(waiter, asyncio.get_running_loop().time() + timeout)
-            return await self._outcome(waiter.handle, final)
-
-    async def _call(self, request: Request, options: CallOptions) -> Result:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + options.get("timeout", TIMEOUT_S)
-        handle = wire.handle_of(self.client, request, options.get("retry"))
-        with self._waiting.of(handle, options.get("progress")) as waiter:  # first: no event of it can be missed
-            waiter.handle = await self._submit(handle, min(deadline, loop.time() + SUBMIT_S))
-            final = await self._waiting.until_final(waiter, deadline)
-            return await self._outcome(waiter.handle, final)
-
-    async def _submit(self, handle: Handle, deadline: float) -> Handle:
-        headers = {wire.CONTENT_TYPE: "application/msgpack"} | ({REOPEN: handle.reopens} if handle.reopens else {})
-        sequence = await self._link.submit(handle.op, wire.encode(handle.request), headers, deadline)
-        return replace(handle, sequence=sequence)
-
-    async def _outcome(self, handle: Handle, final: Event) -> Result:
-        if final.state == "rejected":
-            raise RejectedError(final.code, final.reason, field=cast(str | None, final.body.get("field")))
-        if final.state == "failed":
-            raise (NothingSignedError if final.outcome == "none" else OutcomeUnknownError)(final)
-        result = self._judge.read(handle.request, final, await self._known_wallet(handle.request))
-        if isinstance(result, Wallet):
-            self._wallets[result.wallet_id] = result
-        return result
-
-    async def _known_wallet(self, request: Request) -> Wallet | None:
-        """The keys that a result is held against: as they were given, or as the daemon has them."""
-        if isinstance(request, KeygenRequest):
-            return None
-        try:
-            return await self.wallet(request.wallet_id)
-        except UnavailableError:
-            return None  # then the daemon's own verdict counts
+        return await self._calls.result(handle, asyncio.get_running_loop().time() + timeout, progress)
 
     # --- questions
 
@@ -283,14 +215,7 @@ class InitiatorClient:
             UnavailableError: no daemon answers.
             UntrustedResultError: what is on record are no keys.
         """
-        if known := self._wallets.get(wallet_id):
-            return known
-        event = await self.status(Operation.KEYGEN, wallet_id)
-        if event is None or event.state != "completed":
-            return None
-        wallet = self._judge.read(KeygenRequest(wallet_id=wallet_id), event, None)
-        self._wallets[wallet_id] = cast(Wallet, wallet)
-        return cast(Wallet, wallet)
+        return await self._calls.wallet(wallet_id, asyncio.get_running_loop().time() + ASK_S)
 
     async def status(self, op: Operation | str, operation_id: str, *, timeout: float = ASK_S) -> Event | None:
         """The last event of an operation of yours; None if there is none (or it waits in the queue).
@@ -300,14 +225,16 @@ class InitiatorClient:
             UnavailableError: no daemon answers in time.
         """
         body = {"op": wire.operation_of(op).value, "id": operation_id}
-        return wire.read_event_or_none((await self._ask("status", body, timeout)).get("event"))
+        deadline = asyncio.get_running_loop().time() + timeout
+        return wire.read_event_or_none((await self._calls.ask("status", body, deadline)).get("event"))
 
     async def history(self, op: Operation | str, operation_id: str, *, timeout: float = ASK_S) -> list[Event]:
         """All events of an operation of yours, oldest first. Errors are those of `status`."""
         body: dict[str, Any] = {"op": wire.operation_of(op).value, "id": operation_id}
         found: list[Event] = []
+        deadline = asyncio.get_running_loop().time() + timeout
         while True:
-            answer = await self._ask("history", body, timeout)
+            answer = await self._calls.ask("history", body, deadline)
             found += wire.read_page(answer)
             if not answer.get("events"):
                 return found
@@ -329,13 +256,13 @@ class InitiatorClient:
         """
         body: dict[str, Any] = {"after": after} | ({"since": _since(since)} if since is not None else {})
         answered = False
-        with self._waiting.news() as news:
+        with self._calls.news() as news:
             while True:
                 news.clear()
                 try:
-                    answer = await self._ask("events", body, ASK_S)
+                    answer = await self._calls.ask("events", body, asyncio.get_running_loop().time() + ASK_S)
                 except UnavailableError as error:
-                    if not follow or not answered or error.code == Code.BUS_DENIED:
+                    if not follow or not answered or error.code == Code.BUS_DENIED or self._link.closed:
                         raise
                     await asyncio.sleep(1.0)
                     continue
@@ -352,11 +279,14 @@ class InitiatorClient:
                         await news.wait()
 
     async def cancel(self, op: Operation | str, operation_id: str, *, timeout: float = ASK_S) -> Event:
-        """End an operation that nothing was signed for yet; returns its final event, `failed` with outcome `none`.
+        """End an operation that nothing was signed for; returns its final event, `failed` with outcome `none`.
+
+        It stays ended: a request that waits to go on after an earlier failure (`retry`) will not. After this, and not
+        before, what it was for may be asked for under another id.
 
         Raises:
-            TooLateError: complete signed bytes are on record, or it has ended.
-            RejectedError: `NOT_FOUND`: no operation of yours has this id, or not yet.
+            TooLateError: complete signed bytes are on record, or were: it may have been signed.
+            RejectedError: `NOT_FOUND`: no operation of yours has this id, or not yet: it may wait in the queue.
             UnavailableError: no daemon answers in time; asking again is harmless.
         """
         body = {"op": wire.operation_of(op).value, "id": operation_id}
@@ -369,16 +299,13 @@ class InitiatorClient:
             raise TooLateError(error.code, error.reason, hint="wait for its result") from None
         return wire.read_event(answer["event"])
 
-    async def _ask(self, kind: str, body: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-        deadline = asyncio.get_running_loop().time() + timeout
-        return await self._link.ask(f"initiator.query.{self.client}.{kind}", body, deadline)
-
 
 def _since(moment: datetime | timedelta) -> str:
-    at = datetime.now(UTC) - moment if isinstance(moment, timedelta) else moment
-    if at.tzinfo is None:
+    if isinstance(moment, timedelta):
+        return f"{max(0, math.ceil(moment.total_seconds()))}s"  # ago, by the daemon's clock
+    if moment.tzinfo is None:
         raise RejectedError(Code.INVALID_FIELD, "expected a time with a zone", field="since")
-    return format_time(at.timestamp())
+    return format_time(moment.timestamp())
 
 
 def _chain_code(value: bytes | str | None) -> bytes | None:

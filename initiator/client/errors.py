@@ -31,13 +31,17 @@ class ClientError(Exception):
 
 
 class RejectedError(ClientError):
-    """The request is wrong and stays wrong: mend it. Nothing was signed, and the same request ends the same way."""
+    """The request is wrong and stays wrong: mend it. It was not taken, and the same one ends the same way.
+
+    What was begun under its id before, by an earlier request, is not touched by that: see `status`.
+    """
 
 
 class NothingSignedError(ClientError):
-    """The operation failed, and surely nothing was or will be signed: safe to ask again.
+    """The operation failed, and surely nothing was signed, nor will be unless somebody asks to go on.
 
-    Under the same id by `retry=error.event`, or as a new operation under another one.
+    Safe to ask again: under the same id by `retry=error.event`. Or under another id, once `cancel` has succeeded: until
+    then a `retry` that was asked before (by a call that timed out, or another process) may still begin.
 
     Attributes:
         event: the final event.
@@ -89,7 +93,7 @@ class UnavailableError(ClientError):
 
 
 class TooLateError(ClientError):
-    """It cannot be cancelled any more: complete signed bytes are on record. Wait for its result."""
+    """It cannot be cancelled any more: complete signed bytes are on record, or were. Wait for its result."""
 
 
 class UntrustedResultError(ClientError):

@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from initiator.client import wire
-from initiator.client.errors import ClientError, RejectedError, UnavailableError
+from initiator.client.errors import RejectedError, UnavailableError
 from initiator.client.wire import Event
 from initiator.core import subjects
 from initiator.core.model import Operation
@@ -31,6 +31,8 @@ NOBODY_S = 3.0
 AGAIN_S = 0.1
 _FULL = (10077, 10023, 10028, 10047)
 _TOO_LARGE = 10054
+_PERMISSIONS = "see deploy/nats/accounts.conf for what a client needs"
+_SILENCE = "does the daemon run, and may this login listen to its own inbox?"
 
 
 class Link:
@@ -48,8 +50,10 @@ class Link:
         self._nc = nc
         self.client = client
         self._owned = owned
+        self._closed = False
         self._last_error = ""
         self._login_refused = asyncio.Event()
+        self._deaf = False  # the server has refused a subscription of ours
         self._refused: dict[str, asyncio.Event] = {}  # by subject: set once the server refuses to take it from us
         self._unsubscribe: Callable[[], Awaitable[None]] | None = None
         self.on_return: Callable[[], None] = lambda: None
@@ -75,14 +79,17 @@ class Link:
             "reconnect_time_wait": 0.25,
             "pending_size": -1,  # what cannot be sent now fails now, and is sent again by us
         }
-        callbacks = {"error_cb": link._on_error, "reconnected_cb": link._on_reconnected}
+        callbacks = {
+            "error_cb": _both(link._on_error, options.get("error_cb")),
+            "reconnected_cb": _both(link._on_reconnected, options.get("reconnected_cb")),
+        }
         connecting = asyncio.ensure_future(nc.connect(servers, **(own | dict(options) | callbacks)))
         denied = asyncio.ensure_future(link._login_refused.wait())
         try:
             await asyncio.wait({connecting, denied}, timeout=connect_timeout, return_when=asyncio.FIRST_COMPLETED)
             async with asyncio.timeout(None if connecting.done() else 0):
                 await connecting
-        except (TimeoutError, OSError, nats.errors.Error) as error:
+        except Exception as error:  # a login that nats-py cannot use is told in many ways
             with contextlib.suppress(Exception):
                 await nc.close()
             raise link._not_connected(servers, error) from error
@@ -97,6 +104,10 @@ class Link:
         if self._login_refused.is_set():
             hint = "check user, password or credentials file"
             return UnavailableError(Code.BUS_DENIED, f"{where}: login refused", hint=hint)
+        if not isinstance(error, TimeoutError | OSError | nats.errors.Error):
+            # what it says may quote the credentials
+            hint = "check the login's options, and the form of its files"
+            return UnavailableError(Code.BUS_DENIED, f"{where}: no login ({type(error).__name__})", hint=hint)
         return UnavailableError(Code.BUS_UNAVAILABLE, f"{where}: {said}", hint="is nats-server there?")
 
     async def _on_error(self, error: Exception) -> None:
@@ -104,6 +115,7 @@ class Link:
         if "authorization" in f"{type(error).__name__} {said}".lower():
             self._login_refused.set()
         if "permissions violation" in said.lower():
+            self._deaf = self._deaf or "subscription" in said.lower()
             for subject, refused in self._refused.items():
                 if subject.lower() in said.lower():
                     refused.set()
@@ -111,8 +123,14 @@ class Link:
     async def _on_reconnected(self) -> None:
         self.on_return()
 
+    @property
+    def closed(self) -> bool:
+        """It does not come back."""
+        return self._closed or self._nc.is_closed
+
     async def close(self) -> None:
         """Stop listening, and close the connection if it is ours."""
+        self._closed = True
         with contextlib.suppress(nats.errors.Error, OSError):
             if self._unsubscribe:
                 await self._unsubscribe()
@@ -131,10 +149,15 @@ class Link:
 
         try:
             subscription = await self._nc.subscribe(f"initiator.out.{self.client}.>", cb=on_message)
-            await self._nc.flush()
+            for _ in range(2):  # a refusal comes after the first answer
+                await self._nc.flush()
         except (nats.errors.Error, OSError, TimeoutError) as error:
             reason = f"cannot listen to initiator.out.{self.client}.>: {type(error).__name__}"
             raise UnavailableError(Code.BUS_UNAVAILABLE, reason) from error
+        if self._deaf:
+            await subscription.unsubscribe()
+            reason = f"NATS does not let us listen to initiator.out.{self.client}.>"
+            raise UnavailableError(Code.BUS_DENIED, reason, hint=_PERMISSIONS)
         self._unsubscribe = subscription.unsubscribe
 
     # --- talking
@@ -150,7 +173,7 @@ class Link:
             UnavailableError: the queue is full, is not there, or did not answer in time.
         """
         subject = subjects.request(self.client, operation)
-        receipt = await self._insist(subject, data, headers, deadline, f"no queue takes {subject}")
+        receipt, sent_before = await self._insist(subject, data, headers, deadline, f"no queue takes {subject}")
         error = receipt.get("error")
         if not error:
             return int(receipt["seq"])
@@ -158,7 +181,8 @@ class Link:
         if code == _TOO_LARGE:
             raise RejectedError(Code.TOO_LARGE, f"larger than the queue takes: {said}")
         hint = "this client has too many unfinished requests: wait for some of them" if code in _FULL else None
-        raise UnavailableError(Code.STREAM_FULL if code in _FULL else Code.BUS_UNAVAILABLE, said, hint=hint)
+        named = Code.STREAM_FULL if code in _FULL else Code.BUS_UNAVAILABLE
+        raise UnavailableError(named, said, hint=hint, maybe_queued=sent_before)
 
     async def ask(self, subject: str, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         """One question to the daemon, and its answer.
@@ -171,7 +195,7 @@ class Link:
             UnavailableError: no daemon answers.
         """
         data = json.dumps(dict(body)).encode()
-        answer = await self._insist(subject, data, {}, deadline, f"no daemon answers on {subject}")
+        answer, _ = await self._insist(subject, data, {}, deadline, f"no daemon answers on {subject}")
         error = answer.get("error")
         if error is None:
             return answer
@@ -182,34 +206,40 @@ class Link:
 
     async def _insist(
         self, subject: str, data: bytes, headers: dict[str, str], deadline: float, nobody: str
-    ) -> dict[str, Any]:
-        """A message's answer, sent again until one comes; all that we send may come twice."""
+    ) -> tuple[dict[str, Any], bool]:
+        """A message's answer, sent again until one comes; and whether an earlier copy may have arrived, too."""
         loop = asyncio.get_running_loop()
-        nobody_until = loop.time() + NOBODY_S
-        maybe_there = False
-        problem: ClientError = UnavailableError(Code.BUS_UNAVAILABLE, "not connected", hint="is nats-server there?")
+        nobody_since: float | None = None
+        sent = False
+        problem = UnavailableError(Code.BUS_UNAVAILABLE, "not connected", hint="is nats-server there?")
+        if deadline <= loop.time():
+            problem = UnavailableError(Code.BUS_UNAVAILABLE, "no time was left to ask", hint="give it a longer timeout")
         while (left_s := deadline - loop.time()) > 0:
             try:
-                return _parsed(await self._request(subject, data, headers, min(left_s, ANSWER_S)))
+                return _parsed(await self._request(subject, data, headers, min(left_s, ANSWER_S))), sent
             except nats.errors.NoRespondersError:
                 problem = UnavailableError(Code.BUS_UNAVAILABLE, nobody, hint=self._hint_for_nobody(subject))
-                if loop.time() > nobody_until:
-                    raise problem from None
+                nobody_since = nobody_since or loop.time()
+                if loop.time() > nobody_since + NOBODY_S:
+                    break
             except (TimeoutError, nats.errors.TimeoutError):
-                maybe_there = True
-                problem = UnavailableError(Code.BUS_UNAVAILABLE, f"no answer from {subject} in time")
+                sent, nobody_since = True, None
+                problem = UnavailableError(Code.BUS_UNAVAILABLE, f"no answer from {subject} in time", hint=_SILENCE)
             except nats.errors.MaxPayloadError as error:
                 raise RejectedError(Code.TOO_LARGE, "larger than nats-server takes") from error
-            except (nats.errors.Error, OSError, ValueError) as error:
-                if self._nc.is_closed:
-                    raise UnavailableError(Code.BUS_UNAVAILABLE, "the connection is closed") from error
+            except ValueError:
+                sent, nobody_since = True, None
+                problem = UnavailableError(Code.BUS_UNAVAILABLE, f"what answers on {subject} is no daemon of ours")
+            except (nats.errors.Error, OSError):
+                if self.closed:
+                    problem = UnavailableError(Code.BUS_UNAVAILABLE, "the connection is closed", hint="connect again")
+                    break
             if (refused := self._refused.get(subject)) and refused.is_set():
                 self._refused.pop(subject, None)
-                hint = "see deploy/nats/accounts.conf for what a client needs"
-                raise UnavailableError(Code.BUS_DENIED, f"NATS takes no {subject} from us", hint=hint)
+                problem = UnavailableError(Code.BUS_DENIED, f"NATS takes no {subject} from us", hint=_PERMISSIONS)
+                break
             await asyncio.sleep(min(AGAIN_S, max(0.0, deadline - loop.time())))
-        if isinstance(problem, UnavailableError):
-            problem.maybe_queued = maybe_there
+        problem.maybe_queued = sent
         raise problem
 
     def _hint_for_nobody(self, subject: str) -> str:
@@ -229,6 +259,17 @@ class Link:
         finally:
             for task in (asking, refused):
                 task.cancel()
+
+
+def _both(ours: Callable[..., Awaitable[None]], theirs: Callable[..., Awaitable[None]] | None) -> Any:
+    """A callback that tells us, and then whoever connected."""
+
+    async def tell(*arguments: Any) -> None:
+        await ours(*arguments)
+        if theirs is not None:
+            await theirs(*arguments)
+
+    return tell
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

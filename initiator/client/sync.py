@@ -7,14 +7,15 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Seque
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
-from initiator.client.aio import SUBMIT_S, TIMEOUT_S, CallOptions, InitiatorClient
+from initiator.client.aio import InitiatorClient
+from initiator.client.calls import SUBMIT_S, TIMEOUT_S, CallOptions
 from initiator.client.errors import UnavailableError
 from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey, Result, Signature, Wallet
 from initiator.client.waiting import Progress
 from initiator.client.wire import Event, Handle
 from initiator.core.model import KeyType, Operation, Request
 from initiator.errors import Code
-from initiator.loopthread import LoopThread
+from initiator.loopthread import LoopClosedError, LoopThread
 
 T = TypeVar("T")
 
@@ -49,13 +50,15 @@ class SyncInitiatorClient:
             try:
                 yield cls(loop, inner)
             finally:
-                loop.run(opening.__aexit__(None, None, None))
+                with contextlib.suppress(LoopClosedError):  # in a process that was forked
+                    loop.run(opening.__aexit__(None, None, None))
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:
-        if not self._loop.running:
-            call.close()
-            raise UnavailableError(Code.BUS_UNAVAILABLE, "the client is closed")
-        return self._loop.run(call)
+        try:
+            return self._loop.run(call)
+        except LoopClosedError as error:
+            # it may have been on its way
+            raise UnavailableError(Code.BUS_UNAVAILABLE, str(error), maybe_queued=True) from None
 
     @property
     def client(self) -> str:
@@ -155,7 +158,8 @@ class SyncInitiatorClient:
             while (event := self._run(_next(found))) is not None:
                 yield event
         finally:
-            self._run(found.aclose())
+            with contextlib.suppress(UnavailableError):
+                self._run(found.aclose())
 
 
 async def _next(events: AsyncGenerator[Event, None]) -> Event | None:

@@ -1,7 +1,8 @@
 """Calls that wait for the end of their operations, and how they hear of it.
 
-What the daemon tells by itself is a hint: it is told once, and lost with a connection. So whoever hears nothing for a
-while, or was cut off, asks; the daemon's record is the answer.
+What the daemon tells by itself is a hint: it is told once, lost with a connection, late now and then, and anybody who
+may publish there can say it. So whoever is told of an end, hears nothing for a while, or was cut off, asks: the
+daemon's record is the answer. Only a signature that verifies against keys that the client knows needs no asking.
 """
 
 from __future__ import annotations
@@ -30,41 +31,76 @@ Progress = Callable[[Event], None]
 class Waiter:
     """One call that waits for its operation's end.
 
+    Args:
+        proves_itself: whether an event that was only told can be believed.
+
     Attributes:
         final: what it ended with.
         state: what was last heard of it.
     """
 
-    def __init__(self, handle: Handle, progress: Progress | None) -> None:
+    def __init__(self, handle: Handle, progress: Progress | None, proves_itself: Callable[[Event], bool]) -> None:
         self.handle = handle
         self.final: Event | None = None
         self.state = ""
         self.closed = False
+        self.failed_progress: Exception | None = None
+        self._proves_itself = proves_itself
         self._progress = progress
         self._seen: set[str] = set()
         self._news = asyncio.Event()
 
-    def hear(self, event: Event) -> None:
-        """An event of this id; it counts only if it answers this very request."""
-        if event.request_digest and event.request_digest != self.handle.digest:
+    def hear_told(self, event: Event) -> None:
+        """An event of this id that came by itself."""
+        if not self._concerns(event):
             return
-        if self.handle.reopens and event.event_id == self.handle.reopens:
-            return  # the failure that this one goes on after
-        if event.event_id not in self._seen:
-            self._seen.add(event.event_id)
-            self.state = event.state
-            if self._progress:
-                self._progress(event)
-        if event.final:
-            self._end(event)
+        if event.final and self._proves_itself(event):
+            self._take(event)
+        elif event.final:
+            self.ask_at_once()
+        else:
+            self._note(event)
+
+    def hear_answer(self, event: Event, *, settled: bool) -> None:
+        """The event that is on record.
+
+        Args:
+            settled: nothing more comes of this request.
+        """
+        if settled and event.final and self._answers(event):
+            self._take(event)  # also the failure that it was to go on after: it did not
+        elif self._concerns(event):
+            self._take(event) if event.final else self._note(event)
 
     def hear_refusal(self, event: Event) -> None:
+        """The refusal that is on record."""
         if (event.op, event.request_seq) == (self.handle.op, self.handle.sequence):
-            self._end(event)
+            self.final = self.final or event
+            self._news.set()
 
-    def _end(self, event: Event) -> None:
+    def _answers(self, event: Event) -> bool:
+        """It counts only if it answers this very request: the same id with another payload is somebody else's."""
+        return not event.request_digest or event.request_digest == self.handle.digest
+
+    def _concerns(self, event: Event) -> bool:
+        return self._answers(event) and not (self.handle.reopens and event.event_id == self.handle.reopens)
+
+    def _take(self, event: Event) -> None:
+        self._note(event)
         self.final = self.final or event
         self._news.set()
+
+    def _note(self, event: Event) -> None:
+        if event.event_id in self._seen:
+            return
+        self._seen.add(event.event_id)
+        self.state = event.state
+        if self._progress:
+            try:
+                self._progress(event)
+            except Exception as error:  # somebody else's code: it must not keep others from hearing
+                self.failed_progress = self.failed_progress or error
+                self._news.set()
 
     def ask_at_once(self) -> None:
         """Something may have been missed."""
@@ -88,14 +124,15 @@ class Waiting:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._waiters: dict[tuple[Operation, str], set[Waiter]] = {}
-        self._refusals: OrderedDict[tuple[Operation, int], Event] = OrderedDict()
+        self._refused: OrderedDict[tuple[Operation, int], None] = OrderedDict()
         self._listeners: set[asyncio.Event] = set()
+        self.closed = False
         link.on_return = self._wake_all
 
     @contextlib.contextmanager
-    def of(self, handle: Handle, progress: Progress | None) -> Iterator[Waiter]:
+    def of(self, handle: Handle, progress: Progress | None, proves_itself: Callable[[Event], bool]) -> Iterator[Waiter]:
         """A waiter for one operation, for the length of the block."""
-        waiter = Waiter(handle, progress)
+        waiter = Waiter(handle, progress, proves_itself)
         waiters = self._waiters.setdefault((handle.op, handle.id), set())
         waiters.add(waiter)
         try:
@@ -119,14 +156,15 @@ class Waiting:
         """Tell whom it concerns."""
         if event.state == "rejected":
             # it may come before its sender knows the request's sequence
-            self._refusals[event.op, event.request_seq] = event
-            while len(self._refusals) > REFUSALS_KEPT:
-                self._refusals.popitem(last=False)
+            self._refused[event.op, event.request_seq] = None
+            while len(self._refused) > REFUSALS_KEPT:
+                self._refused.popitem(last=False)
             for waiter in self._all():
-                waiter.hear_refusal(event)
+                if (waiter.handle.op, waiter.handle.sequence) == (event.op, event.request_seq):
+                    waiter.ask_at_once()
         else:
             for waiter in tuple(self._waiters.get((event.op, event.id), ())):
-                waiter.hear(event)
+                waiter.hear_told(event)
         for heard in self._listeners:
             heard.set()
 
@@ -142,8 +180,11 @@ class Waiting:
 
     def close(self) -> None:
         """Nobody waits any more."""
+        self.closed = True
         for waiter in self._all():
             waiter.close()
+        for heard in self._listeners:
+            heard.set()
 
     async def until_final(self, waiter: Waiter, deadline: float) -> Event:
         """The final event of an operation.
@@ -155,12 +196,14 @@ class Waiting:
             StillRunningError: none came in time.
         """
         loop = asyncio.get_running_loop()
-        if refusal := self._refusals.get((waiter.handle.op, waiter.handle.sequence)):
-            return refusal
+        if (waiter.handle.op, waiter.handle.sequence) in self._refused:
+            waiter.ask_at_once()
         silent: UnavailableError | None = None
         while True:
             silence_s = random.uniform(*SILENCE_S)  # noqa: S311 - no secret
             await waiter.news(min(deadline - loop.time(), silence_s))
+            if waiter.failed_progress:
+                raise waiter.failed_progress
             if waiter.final:
                 return waiter.final
             left_s = deadline - loop.time()
@@ -184,7 +227,7 @@ class Waiting:
             body["request_seq"] = handle.sequence
         answer = await self._link.ask(f"initiator.query.{self._link.client}.status", body, deadline)
         if event := wire.read_event_or_none(answer.get("event")):
-            waiter.hear(event)
+            waiter.hear_answer(event, settled=answer.get("settled") is True)
         if refusal := wire.read_event_or_none(answer.get("rejection")):
             waiter.hear_refusal(refusal)
 

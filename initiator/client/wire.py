@@ -197,6 +197,9 @@ def handle_of(client: str, request: Request, retry: Event | str | None) -> Handl
         digest = identity.request_digest(client, request)
     except (ValueError, TypeError, AttributeError, InitiatorError) as error:
         raise RejectedError(Code.INVALID_FIELD, f"the request cannot be encoded: {error}") from error
+    if isinstance(retry, Event) and retry.outcome != "none":
+        reason = f"expected a failure with outcome none, got {retry.state} {retry.outcome}".rstrip()
+        raise RejectedError(Code.INVALID_FIELD, reason, field="retry")
     reopens = retry.event_id if isinstance(retry, Event) else retry
     return Handle(request=request, digest=digest, reopens=reopens)
 
@@ -228,7 +231,7 @@ def read_message(subject: str, headers: Mapping[str, str], data: bytes) -> Event
         body = codec.decode(codec.content_type(headers.get(CONTENT_TYPE)), data)
         sequence = headers.get("Nats-Sequence")
         return read_event(body | ({"sequence": int(sequence)} if sequence else {}))
-    except (InitiatorError, ValueError, KeyError, TypeError):
+    except (InitiatorError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -236,7 +239,7 @@ def read_event(fields: Mapping[str, Any]) -> Event:
     """An event as the daemon sends or answers it.
 
     Raises:
-        ValueError, KeyError, TypeError: it is none.
+        ValueError, KeyError, TypeError, AttributeError: it is none.
     """
     body = dict(fields)
     sequence = body.pop("sequence", None)
@@ -258,7 +261,7 @@ def read_event(fields: Mapping[str, Any]) -> Event:
 def read_event_or_none(fields: Any) -> Event | None:
     """An event in an answer; None where there is none that this version can read."""
     if isinstance(fields, dict):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             return read_event(fields)
     return None
 

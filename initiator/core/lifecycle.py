@@ -6,8 +6,8 @@ on a stale event cannot be written.
 Order of states, per attempt:
     accepted → signed → [publishing, reshare only] → published → completed | failed | retrying
 `retrying` opens the next attempt with the same recorded signature. After `failed` at most one `completed` that
-supersedes it; or, where its outcome is `none` and the request asks for it by the event's id, `accepted` again. Nothing
-follows `completed`.
+supersedes it; or, where its outcome is `none`, `accepted` again, if a request asks for it by the event's id, or
+`failed` again, if its client cancels it. Nothing follows `completed`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 """Cancelling: `initiator.cancel.<client>` with `{"op": …, "id": …}` ends an operation that nothing was signed for yet.
 
-Invariant: a cancelled operation is `failed` with outcome `none`, which is true because complete recorded bytes are
-the point of no return: once they are recorded, it is too late.
+Invariants:
+- a cancelled operation is `failed` with outcome `none`, which is true because complete recorded bytes are the point of
+  no return: once they are recorded, it is too late;
+- it stays so: also a failure gets a new last event, so that a request which waits to go on after the old one finds
+  that it is not the last any more. Whoever cancelled may ask under another id.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ class CancelService:
         await self._answering.serve("initiator.cancel.*", {"cancel": self._answer})
 
     async def _answer(self, client: str, body: dict[str, Any]) -> dict[str, Any]:
-        """`{"cancelled": true, "event": the final event}`, also when it was cancelled before.
+        """`{"cancelled": true, "event": the final event}`.
 
         Raises:
             RejectError: `NOT_FOUND` or `TOO_LATE`; or the body names no operation.
@@ -39,11 +42,14 @@ class CancelService:
         while True:
             if last is None or last.event.client != client:
                 raise RejectError(Code.NOT_FOUND, "no operation of yours has this id, or not yet", field="id")
-            if last.event.state is State.FAILED and last.event.body["code"] == Code.CANCELLED:
-                return {"cancelled": True, "event": shown(last.stored)}
-            if last.event.state is not State.ACCEPTED:
-                raise RejectError(Code.TOO_LATE, f"it is {last.event.state} already", field="id")
+            if last.event.outcome is not Outcome.NONE and last.event.state is not State.ACCEPTED:
+                reason = f"it is {last.event.state} already"
+                if last.event.state is State.FAILED:
+                    reason = "it has failed, and the nodes may have signed"
+                raise RejectError(Code.TOO_LATE, reason, field="id")
             try:
-                last = await self._journal.fail(last, Code.CANCELLED, "cancelled by its client", Outcome.NONE)
+                cancelled = await self._journal.fail(last, Code.CANCELLED, "cancelled by its client", Outcome.NONE)
             except MovedError as moved:
                 last = moved.last
+            else:
+                return {"cancelled": True, "event": shown(cancelled.stored)}

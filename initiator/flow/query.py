@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from initiator.bus.jetstream import Stored
+from initiator.bus.errors import NotFoundError
+from initiator.bus.jetstream import JetStream, Stored
+from initiator.config.schema import Settings
 from initiator.core import codec, events, subjects
 from initiator.core.events import State
-from initiator.core.model import ContentType
+from initiator.core.model import ContentType, Operation
 from initiator.errors import Code, RejectError
 from initiator.flow.answering import Answering, id_of, operation_of, refuse_unknown
 from initiator.flow.clock import Clock
-from initiator.record import CONTENT_TYPE, Record
+from initiator.record import CONTENT_TYPE, Entry, Record
 
 # replay: the bytes of `signed` never leave the daemon's account, only that it happened
 _SHOWN_OF_SEALED = ("op", "id", "client", "state", "attempt", "time", "request_seq", "expires_at", "event_id")
@@ -30,10 +32,12 @@ PAGE_BYTES = 262_144  # a quarter of nats-server's own max_payload
 class QueryService:
     """Answers clients' questions about their operations."""
 
-    def __init__(self, answering: Answering, record: Record, page_size: int, clock: Clock) -> None:
+    def __init__(self, answering: Answering, js: JetStream, record: Record, settings: Settings, clock: Clock) -> None:
         self._answering = answering
+        self._js = js
         self._record = record
-        self._page_size = page_size
+        self._page_size = settings.query.page_size
+        self._clock_skew_s = settings.limits.clock_skew_s
         self._clock = clock
 
     async def start(self) -> None:
@@ -43,21 +47,43 @@ class QueryService:
         await self._answering.serve("initiator.query.*.*", answers)
 
     async def _status(self, client: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The last event of one operation, or null; and with `request_seq` whether that request was refused.
+        """The last event of one operation, or null; and with `request_seq` what became of that very request.
 
-        A request may have been refused for its id: then `request_seq` alone names it.
+        `rejection`: with what it was refused, or null. `settled`: nothing more comes of it than this event. A request
+        may have been refused for its id: then `request_seq` alone names it.
         """
         refuse_unknown(body, ("op", "id", "request_seq"))
         operation = operation_of(body)
+        sequence = _sequence(body, "request_seq")
         answer: dict[str, Any] = {"event": None}
+        entry: Entry | None = None
         if "id" in body or "request_seq" not in body:
-            entry = await self._record.last(operation, id_of(body))
-            if entry is not None and entry.event.client == client:
-                answer["event"] = shown(entry.stored)
+            entry = await self._own(client, operation, id_of(body))
         if "request_seq" in body:
-            refused = await self._record.refusal(client, operation, _sequence(body, "request_seq"))
+            refused = await self._record.refusal(client, operation, sequence)
             answer["rejection"] = shown(refused) if refused else None
+            if entry is not None:
+                answer["settled"] = settled = await self._is_settled(client, entry, sequence)
+                # what it ended with is on record before it leaves the queue
+                entry = await self._own(client, operation, id_of(body)) if settled else entry
+        if entry is not None:
+            answer["event"] = shown(entry.stored)
         return answer
+
+    async def _own(self, client: str, operation: Operation, operation_id: str) -> Entry | None:
+        entry = await self._record.last(operation, operation_id)
+        return entry if entry is not None and entry.event.client == client else None
+
+    async def _is_settled(self, client: str, entry: Entry, sequence: int) -> bool:
+        """Whether a request has ended with its operation: it may still wait, to go on after this very failure."""
+        if not entry.event.final:
+            return False
+        if entry.event.request_seq == sequence:
+            return True
+        try:
+            return await self._js.get(subjects.requests_stream(client), sequence) is None
+        except NotFoundError:
+            return True
 
     async def _history(self, client: str, body: dict[str, Any]) -> dict[str, Any]:
         """One page of the events of one operation, oldest first; `next` continues there."""
@@ -71,15 +97,18 @@ class QueryService:
         Beginning after the sequence `after`, and not before the time `since`.
         """
         refuse_unknown(body, ("after", "since"))
-        after = _sequence(body, "after")
+        after, since = _sequence(body, "after"), 0.0
         if "since" in body:
-            after = max(after, await self._record.first_since(_moment(body, "since", self._clock.now())) - 1)
-        return await self._page(f"initiator.*.{client}.>", after)
+            since = _moment(body, "since", self._clock.now())
+            after = max(after, await self._record.first_since(since - self._clock_skew_s) - 1)
+        return await self._page(f"initiator.*.{client}.>", after, since)
 
-    async def _page(self, filter_: str, after: int) -> dict[str, Any]:
+    async def _page(self, filter_: str, after: int, since: float = 0.0) -> dict[str, Any]:
         page: list[dict[str, Any]] = []
         size = 0
         async for stored in self._record.scan(filter_, after + 1):
+            if stored.time < since:  # a leader whose clock is ahead came before one whose clock is behind
+                continue
             one = shown(stored)
             size += len(json.dumps(one))
             if page and size > PAGE_BYTES:

@@ -18,7 +18,7 @@ from initiator.flow.clock import Clock
 from initiator.flow.held import Held
 from initiator.flow.intake import Intake
 from initiator.flow.work import Work
-from initiator.record import Record, Seen
+from initiator.record import Entry, Record, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,21 @@ class Reception:
         if refusal.error.code is Code.EXPIRED:
             return work  # the claim refuses it, once nobody else can have claimed it
         last = await self._record.last(held.operation, request.operation_id)
-        if last is None or (last.event.client, last.event.request_seq) != (held.client, held.sequence):
+        if last is None or not self._is_of(last, work, refusal):
             seen = Seen(held.operation, request.operation_id, last.sequence if last else 0)
             return replace(refusal, seen=seen)
         work.refusal = refusal.error
         return work
+
+    def _is_of(self, last: Entry, work: Work, refusal: Refusal) -> bool:
+        """Whether a request that is refused now is on record all the same, claimed by itself or by the same one before.
+
+        Who repeats himself asks what became of it. Who may not ask for this any more is told just that.
+        """
+        if (last.event.client, last.event.request_seq) == (work.held.client, work.held.sequence):
+            return True
+        same = (last.event.client, last.event.request_digest) == (work.held.client, work.claimant.request_digest)
+        return same and refusal.error.code is not Code.POLICY_DENIED
 
 
 def _work(held: Held, request: Request, encoding: ContentType) -> Work:

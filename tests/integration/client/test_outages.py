@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -135,12 +136,12 @@ async def test_what_was_told_while_nobody_listened_is_asked_for(server: Bench, m
 
 async def test_what_surely_was_not_signed_may_be_asked_for_again_under_its_id(server: Bench) -> None:
     away = [RetryError(Code.KMS_UNAVAILABLE, "KMS is away", delay_s=0.1)] * 50
-    brief = settings_for(server.url, mpcium={"keygen": {"in_flight": 0, "default_expiry_s": 0.5}})
     wallet = new_id("w")
     async with connect(server) as alice:
-        async with daemon(brief, ScriptedSigner(*away)):
+        async with daemon(settings_for(server.url), ScriptedSigner(*away)):
+            soon = datetime.now(UTC) + timedelta(seconds=0.5)
             with pytest.raises(NothingSignedError) as error:
-                await alice.keygen(wallet, timeout=20)
+                await alice.keygen(wallet, timeout=20, expires_at=soon)
             assert error.value.code == "KMS_UNAVAILABLE"
             with pytest.raises(NothingSignedError):
                 await alice.keygen(wallet, timeout=20)  # the same again ends the same way

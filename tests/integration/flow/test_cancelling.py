@@ -19,6 +19,12 @@ async def cancel(bench: Bench, body: Any, client: str = "alice") -> dict[str, An
     return found
 
 
+async def status(bench: Bench, body: Any, client: str = "alice") -> dict[str, Any]:
+    answer = await bench.nc.request(f"initiator.query.{client}.status", json.dumps(body).encode(), timeout=5)
+    found: dict[str, Any] = json.loads(answer.data)
+    return found
+
+
 async def test_before_the_signature_is_recorded_it_wins_and_nothing_is_published(server: Bench) -> None:
     signer, wallet = ScriptedSigner(0.5), f"w{secrets.token_hex(4)}"
     async with daemon(settings_for(server.url), signer):
@@ -29,9 +35,15 @@ async def test_before_the_signature_is_recorded_it_wins_and_nothing_is_published
         assert answer["cancelled"] is True
         assert (answer["event"]["code"], answer["event"]["outcome"]) == ("CANCELLED", "none")
         again = await cancel(server, {"op": "keygen", "id": wallet})
-        assert again["event"] == answer["event"]
+        assert again["event"]["code"] == "CANCELLED"
+        assert again["event"]["event_id"] != answer["event"]["event_id"]
+        reopen = await server.submit(
+            "keygen", {"wallet_id": wallet}, **{"Initiator-Reopen": answer["event"]["event_id"]}
+        )
         assert await server.all_acked()
-        assert server.states("keygen", wallet) == ["accepted", "failed"]
+        settled = await status(server, {"op": "keygen", "id": wallet, "request_seq": reopen})
+        assert (settled["settled"], settled["event"]) == (True, again["event"])
+        assert server.unrepeated("keygen", wallet) == ["accepted", "failed", "failed"]
         assert await server.published("keygen") == before
     assert signer.calls == 1  # it was being asked already; what it said went nowhere
 
@@ -45,6 +57,34 @@ async def test_after_that_it_is_too_late_and_changes_nothing(server: Bench) -> N
         await server.answer("keygen", wallet, server.keygen_success(wallet))
         await server.until("keygen", wallet, "completed")
         assert (await cancel(server, {"op": "keygen", "id": wallet}))["error"]["code"] == "TOO_LATE"
+
+
+async def test_what_may_have_been_signed_is_not_said_to_be_cancelled(server: Bench) -> None:
+    wallet = f"w{secrets.token_hex(4)}"
+    async with daemon(settings_for(server.url)):
+        await server.submit("keygen", {"wallet_id": wallet})
+        await server.until("keygen", wallet, "published")
+        await server.answer("keygen", wallet, server.error("keygen", wallet, "ERROR_UNKNOWN"))
+        assert (await server.until("keygen", wallet, "failed"))["outcome"] == "unknown"
+        error = (await cancel(server, {"op": "keygen", "id": wallet}))["error"]
+        assert (error["code"], error["reason"]) == ("TOO_LATE", "it has failed, and the nodes may have signed")
+
+
+async def test_a_request_that_waits_is_not_said_to_be_settled(server: Bench) -> None:
+    narrow = settings_for(server.url, worker={"ack_wait_s": 30.0, "heartbeat_s": 0.5, "lookahead": 1})
+    wallet, other = (f"w{secrets.token_hex(4)}" for _ in range(2))
+    async with daemon(narrow, ScriptedSigner(0.2, 2.0)):
+        await server.submit("keygen", {"wallet_id": wallet})
+        await server.until("keygen", wallet, "accepted")
+        failed = (await cancel(server, {"op": "keygen", "id": wallet}))["event"]
+        await server.submit("keygen", {"wallet_id": other})
+        await server.until("keygen", other, "accepted")
+        reopen = await server.submit("keygen", {"wallet_id": wallet}, **{"Initiator-Reopen": failed["event_id"]})
+        waits = await status(server, {"op": "keygen", "id": wallet, "request_seq": reopen})
+        assert (waits["settled"], waits["event"]) == (False, failed)
+        await server.until("keygen", wallet, "published", attempt=2)
+        goes_on = await status(server, {"op": "keygen", "id": wallet, "request_seq": reopen})
+        assert (goes_on["settled"], goes_on["event"]["state"]) == (False, "published")
 
 
 @pytest.mark.parametrize("client", ["alice", "bob"])
