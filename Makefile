@@ -1,6 +1,7 @@
 # make demo: the main job on this machine.   make test: all tests.   make lint: style, types, import rules.
 # make chaos DURATION=120 SEED=1 REPLICAS=2 NATS=1: faults of all kinds, and a judge that counts what they broke.
 # make outage PART=kms SECONDS=3600: a back end (kms or nats) is gone for that long.
+# make docs: the documentation as a site, in build/docs; a link that leads nowhere fails.
 # make fuzz DURATION=60 SEED=1: odd inputs for every decoder.
 # Needs Python 3.11 to 3.14 with its venv module. Everything else goes into .venv, in the locked versions.
 
@@ -16,10 +17,10 @@ NATS ?= 1
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: demo test test-full chaos outage fuzz lint format lock config-example contract clean help
+.PHONY: demo test test-full chaos outage fuzz lint format lock config-example contract docs clean help
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,6s/^# //p' Makefile
 
 demo: $(READY)
 	$(BIN)/initiator dev --once
@@ -51,6 +52,10 @@ format: $(READY)
 
 contract: $(READY)
 	$(BIN)/python -m initiator.contract docs/contract
+
+# from nothing each time: a page that is not read again is not checked
+docs: $(READY)
+	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
 
 config-example: $(READY)
 	$(BIN)/initiator config example > config.example.yaml

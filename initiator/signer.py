@@ -1,4 +1,4 @@
-"""The KMS signer by itself, for tools without an event loop that only want signatures.
+"""The KMS signer by itself, for tools without an event loop that only want signatures::
 
     with KmsSigner(key_id="alias/event-initiator", region="eu-central-1") as signer:
         print(signer.public_key)           # for the nodes' event_initiator_pubkey
@@ -77,7 +77,7 @@ class KmsSigner:
 
     @property
     def algorithm(self) -> str:
-        """As the nodes' `event_initiator_algorithm` takes it: `p256`."""
+        """As the nodes' `event_initiator_algorithm` takes it, `p256`."""
         return self._key.algorithm
 
     @property

@@ -1,4 +1,4 @@
-"""The whole system for somebody else's tests: nats-server, an emulated KMS, the daemon and simulated nodes.
+"""The whole system for somebody else's tests: nats-server, an emulated KMS, the daemon and simulated nodes::
 
     # conftest.py
     pytest_plugins = ["initiator.testing"]

@@ -2,6 +2,7 @@
 
 `verify_event` takes the public key as mpcium's config holds it and the event's bytes as the nodes receive them. It
 needs no configuration, no network and no clock. Two limits of the protocol itself:
+
 - the signature covers neither `derivation_path` nor any time: a valid event may be a replay, and its path somebody
   else's;
 - the bytes do not say which operation they are: the verdict holds for the operation that was asked about.

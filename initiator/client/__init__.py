@@ -1,4 +1,4 @@
-"""A service's way to the daemon: wallets and signatures with one call, from Python.
+"""A service's way to the daemon: wallets and signatures with one call, from Python::
 
     async with InitiatorClient.connect("nats://localhost:4222", client="payments", user=…, password=…) as initiator:
         wallet = await initiator.keygen("w-1")

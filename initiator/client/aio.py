@@ -118,8 +118,7 @@ class InitiatorClient:
         """A new wallet; the same one where it was asked for before.
 
         Raises:
-            RejectedError, NothingSignedError, OutcomeUnknownError, StillRunningError, UnavailableError,
-            UntrustedResultError: see `initiator.client.errors`.
+            ClientError: one of its kinds, one for each way to react.
         """
         expires_at, labels = options.get("expires_at"), options.get("labels")
         request = wire.keygen(wallet_id, expires_at=expires_at, labels=labels)

@@ -138,7 +138,7 @@ class EcdsaSignature:
 
     @property
     def ethereum(self) -> bytes:
-        """Ethereum's 65 bytes: r, s, v."""
+        """Ethereum's 65 bytes, which are r, s and v."""
         return self.r + self.s + bytes([self.v])
 
 

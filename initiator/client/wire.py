@@ -67,12 +67,12 @@ class Event:
 
     @property
     def outcome(self) -> str:
-        """Of a failure: `none` (surely nothing was signed) or `unknown`; empty else."""
+        """`none` (a failure, and surely nothing was signed), `unknown` (a failure), or empty."""
         return str(self.body.get("outcome") or "")
 
     @property
     def verification(self) -> str:
-        """How far the daemon has checked a result: `verified` or `unverified`; empty else."""
+        """How far the daemon has checked a result, `verified` or `unverified`; empty else."""
         return str(self.body.get("verification") or "")
 
     @property
