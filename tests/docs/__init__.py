@@ -1,0 +1,1 @@
+"""The documentation: the site builds, and every block of code in it is run."""
