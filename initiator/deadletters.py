@@ -8,7 +8,9 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from initiator.bus import queues, scan
 from initiator.bus.errors import NotFoundError
@@ -16,6 +18,8 @@ from initiator.bus.jetstream import JetStream, Stored
 from initiator.core import deadletter, subjects
 from initiator.core.deadletter import DeadLetter, Selection
 from initiator.errors import Code, HaltError, InitiatorError, RejectError, RetryError
+
+_AT_ONCE = 16  # payloads on their way: each may be as large as the server takes
 
 
 class DeadLetters:
@@ -26,12 +30,23 @@ class DeadLetters:
         self._taken: dict[str, list[subjects.RequestSubject]] = {}
 
     async def select(self, selection: Selection) -> AsyncIterator[DeadLetter]:
-        """The letters of a selection, oldest first.
+        """The letters of a selection, oldest first; with their ids only where the selection names one.
 
         Raises:
             HaltError: there is no such stream yet.
             RetryError: the server fell silent.
         """
+        if selection.operation_id is None:
+            async for letter in self._by_headers(selection):
+                yield letter
+            return
+        found = [letter async for letter in self._by_headers(selection)]
+        for begin in range(0, len(found), _AT_ONCE):
+            for letter in await self.identify(found[begin : begin + _AT_ONCE]):
+                if letter.operation_id == selection.operation_id:
+                    yield letter
+
+    async def _by_headers(self, selection: Selection) -> AsyncIterator[DeadLetter]:
         found = scan.headers(self._js, subjects.DEAD_STREAM, selection.subject_filter, selection.since)
         try:
             async for stored in found:
@@ -40,6 +55,23 @@ class DeadLetters:
                     yield letter
         except NotFoundError as error:
             raise _no_stream(subjects.DEAD_STREAM) from error
+
+    async def identify(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """The same letters with the ids that their payloads name; a letter that went meanwhile stays as it is.
+
+        Raises:
+            RetryError: the server fell silent.
+        """
+        named: list[DeadLetter] = []
+        for begin in range(0, len(letters), _AT_ONCE):
+            named += await asyncio.gather(*(self._identify(letter) for letter in letters[begin : begin + _AT_ONCE]))
+        return named
+
+    async def _identify(self, letter: DeadLetter) -> DeadLetter:
+        if letter.operation_id is not None:
+            return letter
+        stored = await self._js.get(subjects.DEAD_STREAM, letter.sequence)
+        return letter if stored is None else _with_name(letter, stored.data)
 
     async def open(self, sequence: int) -> tuple[DeadLetter, bytes]:
         """One letter and its payload.
@@ -54,7 +86,7 @@ class DeadLetters:
         letter = _letter(stored) if stored else None
         if stored is None or letter is None:
             raise RejectError(Code.NOT_FOUND, f"no dead letter has the sequence {sequence}", field="SEQ")
-        return letter, stored.data
+        return _with_name(letter, stored.data), stored.data
 
     async def replay(self, letter: DeadLetter, data: bytes) -> int:
         """Publish a request again; returns the sequence of the new one.
@@ -104,6 +136,10 @@ class DeadLetters:
 
 def _letter(stored: Stored) -> DeadLetter | None:
     return deadletter.read(stored.subject, stored.sequence, stored.time, stored.headers)
+
+
+def _with_name(letter: DeadLetter, data: bytes) -> DeadLetter:
+    return replace(letter, operation_id=deadletter.named_in(letter, data))
 
 
 def _no_stream(name: str) -> InitiatorError:

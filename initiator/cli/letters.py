@@ -1,4 +1,4 @@
-"""Dead letters on a terminal: a table, one in full, or JSON. A terminal obeys control characters, so none gets out.
+"""Dead letters for people: one in full, in a line, or as JSON. A terminal obeys control characters, so none gets out.
 
 Payload bytes are never shown: fields by name and size, or by value where asked for; what is to be signed and what
 was signed only by digest and length.
@@ -9,19 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from initiator.core import codec, events
+from initiator.core import codec, deadletter, events
 from initiator.core.deadletter import DeadLetter
-from initiator.core.model import ContentType
 from initiator.errors import InitiatorError, RejectError
 
-COLUMNS = ("SEQ", "TIME", "CLIENT", "OP", "CODE", "FIELD", "REASON")
 NODES = "(nodes)"  # parentheses are in no client name
 NOTHING = "-"
-_MIN_REASON = 20
 _TEXT_LIMIT = 1024
+_NAME_LIMIT = 64  # of an id
 # never as they are: what shall be signed, and what the nodes signed
 _DIGESTED = frozenset({"tx", "signature", "r", "s", "signature_recovery"})
 
@@ -32,33 +30,6 @@ def plain(text: str) -> str:
     return shown + ("…" if len(text) > _TEXT_LIMIT else "")
 
 
-def table(letters: Sequence[DeadLetter], width: int | None) -> list[str]:
-    """A line a letter under a heading; reasons are cut so that lines fit into `width` (None: not at all)."""
-    rows = [COLUMNS, *(_row(letter) for letter in letters)]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS) - 1)]
-    return [_line(row, widths, width) for row in rows]
-
-
-def _row(letter: DeadLetter) -> tuple[str, ...]:
-    texts = (letter.code, letter.field, letter.reason)
-    return (
-        str(letter.sequence),
-        events.format_time(letter.time),
-        letter.client or NODES,
-        letter.operation.value,
-        *(plain(text) or NOTHING for text in texts),
-    )
-
-
-def _line(row: Sequence[str], widths: Sequence[int], width: int | None) -> str:
-    sequence, *others = row[:-1]
-    cells = [sequence.rjust(widths[0]), *(text.ljust(size) for text, size in zip(others, widths[1:], strict=True))]
-    start = "  ".join(cells)
-    room = len(row[-1]) if width is None else max(_MIN_REASON, width - len(start) - 2)
-    reason = row[-1] if len(row[-1]) <= room else row[-1][: room - 1] + "…"
-    return f"{start}  {reason}"
-
-
 def as_json(letter: DeadLetter) -> dict[str, Any]:
     """All that a letter says besides its payload."""
     received = letter.original.received_at
@@ -67,6 +38,7 @@ def as_json(letter: DeadLetter) -> dict[str, Any]:
         "time": events.format_time(letter.time),
         "client": letter.client,
         "op": letter.operation.value,
+        "id": letter.operation_id,
         "code": letter.code,
         "field": letter.field or None,
         "reason": letter.reason,
@@ -84,7 +56,7 @@ def payload_json(letter: DeadLetter, data: bytes, *, values: bool) -> dict[str, 
     """A payload's size, digest and fields: by kind and size, or by value."""
     shown: dict[str, Any] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     try:
-        encoding = _encoding(letter)
+        encoding = deadletter.encoding_of(letter)
         fields = codec.decode(encoding, data)
     except RejectError as error:
         return shown | {"undecodable": error.reason}
@@ -93,12 +65,6 @@ def payload_json(letter: DeadLetter, data: bytes, *, values: bool) -> dict[str, 
     if values:
         shown["values"] = {name: _value(name, value) for name, value in fields.items()}
     return shown
-
-
-def _encoding(letter: DeadLetter) -> ContentType:
-    if letter.is_result:
-        return ContentType.JSON  # the nodes write no other
-    return codec.content_type(letter.original.headers.get("Content-Type"))
 
 
 def size(value: Any) -> str:
@@ -150,6 +116,7 @@ def full(letter: DeadLetter, data: bytes, *, values: bool) -> list[str]:
         ("time", events.format_time(letter.time)),
         ("client", letter.client or NODES),
         ("op", letter.operation.value),
+        ("id", letter.operation_id or NOTHING),
         ("code", letter.code or NOTHING),
         ("field", letter.field or NOTHING),
         ("reason", letter.reason or NOTHING),
@@ -184,7 +151,8 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> Iterable[str]:
 
 def about(letter: DeadLetter) -> str:
     """A letter in a line about what becomes of it."""
-    return f"{letter.sequence} ({letter.client or NODES} {letter.operation})"
+    name = f" {plain(letter.operation_id[:_NAME_LIMIT])}" if letter.operation_id else ""
+    return f"{letter.sequence} ({letter.client or NODES} {letter.operation}{name})"
 
 
 def refusal(error: InitiatorError) -> str:

@@ -12,11 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from initiator.core import events, subjects
+from initiator.core import codec, events, subjects
 from initiator.core.events import Event, Outcome
+from initiator.core.identity import ID_FIELD
 from initiator.core.lifecycle import REOPEN
-from initiator.core.model import Operation
-from initiator.errors import InitiatorError
+from initiator.core.model import ContentType, Operation
+from initiator.errors import InitiatorError, RejectError
 
 CODE, REASON, FIELD = "Initiator-Code", "Initiator-Reason", "Initiator-Field"
 OUTCOME, EVENT = "Initiator-Outcome", "Initiator-Event"  # of an operation that was accepted and gave out
@@ -51,6 +52,7 @@ class DeadLetter:
         code, reason, field: as in the refusal; empty where there is none.
         outcome, event_id: only of a request that was accepted and gave out: how, and in which event.
         original_sequence: of the request or result in its own stream.
+        operation_id: what its payload names, maybe no valid id; None where it names none, or nobody has looked.
     """
 
     sequence: int
@@ -64,6 +66,7 @@ class DeadLetter:
     event_id: str
     original_sequence: int
     original: Original
+    operation_id: str | None = None
 
     @property
     def is_result(self) -> bool:
@@ -133,18 +136,37 @@ def read(subject: str, sequence: int, time: float, headers: Mapping[str, str]) -
     )
 
 
+def encoding_of(letter: DeadLetter) -> ContentType:
+    """How its payload claims to be written. Raises RejectError for a Content-Type that nobody reads."""
+    if letter.is_result:
+        return ContentType.JSON  # the nodes write no other
+    return codec.content_type(letter.original.headers.get("Content-Type"))
+
+
+def named_in(letter: DeadLetter, data: bytes) -> str | None:
+    """The wallet_id, tx_id or session_id that a payload names: a stranger's text, not checked. None: it names none."""
+    try:
+        name = codec.decode(encoding_of(letter), data).get(ID_FIELD[letter.operation])
+    except RejectError:
+        return None
+    return name if isinstance(name, str) and name else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """Which dead letters are meant; a filter that is not given takes all.
 
     Attributes:
+        operation_id: as the payload names it; only who has the payload can choose by it.
         since, until: Unix seconds; from the first, up to and without the second.
         results: only results of the nodes, which no client asked for.
     """
 
     client: str | None = None
     operation: Operation | None = None
+    operation_id: str | None = None
     code: str | None = None
+    outcome: str | None = None
     since: float | None = None
     until: float | None = None
     results: bool = False
@@ -156,11 +178,13 @@ class Selection:
         return f"initiator.dead.{client}.{self.operation or '*'}.*"
 
     def takes(self, letter: DeadLetter) -> bool:
+        """By all but the id."""
         return (
             (letter.is_result or not self.results)
             and self.client in (None, letter.client)
             and self.operation in (None, letter.operation)
             and self.code in (None, letter.code)
+            and self.outcome in (None, letter.outcome)
             and (self.since is None or letter.time >= self.since)
             and (self.until is None or letter.time < self.until)
         )

@@ -14,14 +14,12 @@ from initiator.errors import Code, RejectError
 
 _DOMAIN = b"initiator-request-v1"  # a change of the form below needs a new one: digests live on in the record
 
-_ID_FIELD = {Operation.KEYGEN: "wallet_id", Operation.SIGN: "tx_id", Operation.RESHARE: "session_id"}
+ID_FIELD = {Operation.KEYGEN: "wallet_id", Operation.SIGN: "tx_id", Operation.RESHARE: "session_id"}
 
 
 def conflict(operation: Operation) -> RejectError:
     """The refusal of a second payload under one id; whose the first one is stays untold."""
-    return RejectError(
-        Code.CONFLICT, f"this {operation} id is taken by a different request", field=_ID_FIELD[operation]
-    )
+    return RejectError(Code.CONFLICT, f"this {operation} id is taken by a different request", field=ID_FIELD[operation])
 
 
 def request_digest(client: str, request: Request) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,11 @@ class Desk:
         self.settings = settings
         self._config.write_text(settings.model_dump_json(exclude_unset=True))  # JSON is YAML
 
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "initiator", "--config", str(self._config), "dlq", *arguments]
+
     async def dlq(self, *arguments: str) -> Done:
-        command = [sys.executable, "-m", "initiator", "--config", str(self._config), "dlq", *arguments]
+        command = self._command(*arguments)
         done = await asyncio.to_thread(
             subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, env=environment(),
             stdin=subprocess.DEVNULL,
@@ -61,7 +66,7 @@ class Desk:
         ours, theirs = pty.openpty()
         try:
             os.write(ours, f"{answer}\n".encode())
-            command = [sys.executable, "-m", "initiator", "--config", str(self._config), "dlq", *arguments]
+            command = self._command(*arguments)
             done = await asyncio.to_thread(
                 subprocess.run, command, stdin=theirs, capture_output=True, text=True, timeout=60, check=False,
                 env=environment(),
@@ -70,6 +75,30 @@ class Desk:
             os.close(ours)
             os.close(theirs)
         return Done(done.returncode, done.stdout, done.stderr)
+
+    async def on_a_screen(self, columns: int, *arguments: str) -> Done:
+        """With a terminal of so many columns as standard output."""
+        ours, theirs = pty.openpty()
+        shown = asyncio.create_task(asyncio.to_thread(_read_all, ours))
+        try:
+            done = await asyncio.to_thread(
+                subprocess.run, self._command(*arguments), stdin=subprocess.DEVNULL, stdout=theirs,
+                stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+                env=environment() | {"COLUMNS": str(columns)},
+            )  # fmt: skip
+        finally:
+            os.close(theirs)
+            out = await shown
+            os.close(ours)
+        return Done(done.returncode, out.replace("\r\n", "\n"), done.stderr)
+
+    async def bytes_of(self, *arguments: str) -> bytes:
+        """What a command wrote into a pipe."""
+        done = await asyncio.to_thread(
+            subprocess.run, self._command(*arguments), capture_output=True, timeout=60, check=True, env=environment(),
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return bytes(done.stdout)
 
     async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> int:
         """A request as its sender publishes it; returns its sequence."""
@@ -80,6 +109,11 @@ class Desk:
         request = await self.publish(subject, data, headers)
         await self.server.rejection(request, client=subject.partition(".")[0])
         return await self.letter_of(subject, request)
+
+    async def bury(self, subject: str, data: bytes, **headers: str) -> int:
+        """A dead letter as the daemon writes it, of a request that was never there; returns its sequence."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return (await self.server.js.publish(f"initiator.dead.{subject}.{time.time_ns()}", data, headers=named)).seq
 
     async def letter_of(self, subject: str, request: int) -> int:
         found = await self.server.js.get_last_msg("INITIATOR_DEAD", f"initiator.dead.{subject}.{request}")
@@ -99,3 +133,11 @@ class Desk:
         """How many requests were ever published."""
         queues = [await self.server.js.stream_info(f"INITIATOR_REQUESTS_{client}") for client in ("alice", "bob")]
         return sum(queue.state.last_seq for queue in queues)
+
+
+def _read_all(terminal: int) -> str:
+    read = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while more := os.read(terminal, 65_536):
+            read += more
+    return read.decode()

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
+import os
+import stat
+from pathlib import Path
 
+import click
 import msgpack
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from initiator.cli import letters
+from initiator.cli import exporting, letters
+from initiator.cli import lettertable as tables
 from initiator.cli.dlq import dlq
-from initiator.core.deadletter import DeadLetter, Original
+from initiator.core.deadletter import DeadLetter, Original, named_in
 from initiator.core.model import Operation
 from initiator.errors import Code, RejectError
 
@@ -22,11 +29,14 @@ TX = b"\x01secret-bytes"
 DIGEST = hashlib.sha256(TX).hexdigest()
 
 
-def letter(reason: str = "it is wrong", encoding: str | None = None, client: str | None = "alice") -> DeadLetter:
+def letter(
+    reason: str = "it is wrong", encoding: str | None = None, client: str | None = "alice", name: str | None = "t-1",
+    outcome: str = "", code: str = "INVALID_FIELD", operation: Operation = Operation.SIGN, field: str = "tx",
+) -> DeadLetter:  # fmt: skip
     headers = {} if encoding is None else {"Content-Type": encoding}
     return DeadLetter(
-        sequence=7, time=1_769_860_800.0, client=client, operation=Operation.SIGN, code="INVALID_FIELD", reason=reason,
-        field="tx", outcome="", event_id="", original_sequence=12,
+        sequence=7, time=1_769_860_800.0, client=client, operation=operation, code=code, reason=reason,
+        field=field, outcome=outcome, event_id="", original_sequence=12, operation_id=name,
         original=Original(subject="initiator.request.alice.sign", headers=headers, received_at=1_769_860_799.0),
     )  # fmt: skip
 
@@ -35,24 +45,46 @@ def letter(reason: str = "it is wrong", encoding: str | None = None, client: str
 
 
 def test_columns_stand_below_each_other() -> None:
-    assert letters.table([letter(), letter(client=None)], None) == [
-        "SEQ  TIME                      CLIENT   OP    CODE           FIELD  REASON",
-        "  7  2026-01-31T12:00:00.000Z  alice    sign  INVALID_FIELD  tx     it is wrong",
-        "  7  2026-01-31T12:00:00.000Z  (nodes)  sign  INVALID_FIELD  tx     it is wrong",
+    gone = letter(client=None, name=None, outcome="unknown")
+    assert tables.table([letter(), gone], None) == [
+        "SEQ  TIME                      CLIENT   OP    ID   CODE           OUTCOME  FIELD  REASON",
+        "  7  2026-01-31T12:00:00.000Z  alice    sign  t-1  INVALID_FIELD  -        tx     it is wrong",
+        "  7  2026-01-31T12:00:00.000Z  (nodes)  sign  -    INVALID_FIELD  unknown  tx     it is wrong",
     ]
 
 
 def test_a_reason_is_cut_to_the_terminal_and_to_no_less_than_can_be_read() -> None:
     long = "expected " + "much " * 30
-    assert len(letters.table([letter(long)], 120)[1]) == 120
-    assert letters.table([letter(long)], 120)[1].endswith("…")
-    assert letters.table([letter(long)], 10)[1].endswith("expected much much …")
-    assert letters.table([letter(long)], None)[1].endswith(long)
+    shown = tables.table([letter(long)], 120)[1]
+    assert (len(shown), shown[-1]) == (120, "…")
+    assert shown.startswith(
+        "  7  2026-01-31T12:00:00Z  alice   sign  t-1  INVALID_FIELD  -        tx     expected much"
+    )
+    assert tables.table([letter(long)], 10)[1].endswith("expected much much …")
+    assert tables.table([letter(long)], None)[1].endswith(long)
+
+
+def test_the_longest_of_everything_can_be_read_at_120_columns_and_stands_in_full_in_a_pipe() -> None:
+    uuid, client = "4f1c77aa-0b2e-4d53-9f0e-3d8f3b1f7c55", "payments-europe-west"
+    worst = letter("expected " + "much " * 30, client=client, name=uuid, outcome="unknown", code="UNKNOWN_FIELD",
+                   operation=Operation.RESHARE, field="network_internal_code")  # fmt: skip
+    heading, shown = tables.table([worst], 120)
+    assert len(shown) == 120
+    assert heading.split() == ["SEQ", "TIME", "CLIENT", "OP", "ID", "CODE", "OUTCOME", "FIELD", "REASON"]
+    assert shown.count("…") == 4
+    assert shown[heading.index("ID") :].startswith(uuid[:11])
+    assert len(shown[heading.index("REASON") :]) == 20
+    assert all(text in tables.table([worst], None)[1] for text in (uuid, client, worst.field, worst.reason))
+
+
+def test_wide_terminals_cut_nothing() -> None:
+    assert "…" not in "".join(tables.table([letter("much " * 20, name="x" * 64)], 300))
 
 
 @given(st.text())
 def test_nothing_that_a_terminal_obeys_gets_out(text: str) -> None:
-    lines = [*letters.table([letter(text)], None), *letters.full(letter(text), b"\xc1", values=True)]
+    strange = letter(text, name=text or None)
+    lines = [*tables.table([strange], None), *letters.full(strange, b"\xc1", values=True), letters.about(strange)]
     assert all(line.isprintable() for line in lines)
     assert letters.plain(text).isprintable()
 
@@ -104,31 +136,145 @@ def test_a_refusal_is_one_line() -> None:
     assert letters.refusal(error) == "EXPIRED expires_at: too\\nlate (be early)"
 
 
+# --- ids
+
+
+@pytest.mark.parametrize(
+    ("operation", "field"),
+    [(Operation.KEYGEN, "wallet_id"), (Operation.SIGN, "tx_id"), (Operation.RESHARE, "session_id")],
+)
+def test_an_id_is_the_field_of_its_operation(operation: Operation, field: str) -> None:
+    fields = {"wallet_id": "the wallet", "tx_id": "the tx", "session_id": "the session"}
+    found = named_in(letter(operation=operation), msgpack.packb(fields))
+    assert found == fields[field]
+    assert named_in(letter(encoding="application/json", operation=operation), json.dumps(fields).encode()) == found
+
+
+@pytest.mark.parametrize("data", [b"\xc1", b"\x80", msgpack.packb({"tx_id": 5}), msgpack.packb({"tx_id": ""}), b""])
+def test_a_payload_without_a_readable_id_names_none(data: bytes) -> None:
+    assert named_in(letter(), data) is None
+    assert named_in(letter(encoding="text/plain"), msgpack.packb({"tx_id": "t"})) is None
+
+
+# --- an exported payload
+
+
+def test_a_payload_is_written_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    target = tmp_path / "payload"
+    for umask in (0o000, 0o777):
+        before = os.umask(umask)
+        try:
+            exporting.write(str(target), TX, force=umask != 0)
+        finally:
+            os.umask(before)
+        assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (TX, 0o600)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_force_replaces_a_file_that_others_could_read(tmp_path: Path) -> None:
+    target = tmp_path / "payload"
+    target.write_bytes(b"old")
+    target.chmod(0o644)
+    with target.open("rb") as reader:
+        exporting.write(str(target), TX, force=True)
+        assert reader.read() == b"old"
+    assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (TX, 0o600)
+
+
+def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    target, other = tmp_path / "payload", tmp_path / "other"
+    other.write_bytes(b"theirs")
+    target.symlink_to(other)
+    with pytest.raises(click.ClickException, match=r"--export: .*payload: File exists"):
+        exporting.write(str(target), TX, force=False)
+    assert other.read_bytes() == b"theirs"
+
+
+def test_what_cannot_be_written_whole_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int, _mode: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fchmod", full)
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"old")
+    for target, force in ((tmp_path / "new", False), (kept, True)):
+        with pytest.raises(click.ClickException, match="No space left on device"):
+            exporting.write(str(target), TX, force=force)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_must_not_be_written_to_is_told_before_anything_is_connected(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "there").write_bytes(b"old")
+    told = {
+        "link": f"expected a plain file, got {tmp_path}/link, which is none",
+        ".": f"expected a plain file, got {tmp_path}, which is none",
+        "no/file": f"expected a file in a directory that is there, got {tmp_path}/no/file",
+    } | ({} if force else {"there": f"expected a new file, or --force, got {tmp_path}/there, which exists"})
+    for name, reason in told.items():
+        arguments = ["show", "1", "--export", str(tmp_path / name), *(["--force"] if force else [])]
+        done = CliRunner().invoke(dlq, arguments)
+        assert (done.exit_code, f"--export: {reason}" in done.output) == (2, True), done.output
+    assert (tmp_path / "there").read_bytes() == b"old"
+
+
+# --- completion
+
+
+def test_a_shell_completes_codes_outcomes_and_operations() -> None:
+    def completed(*words: str, begun: str = "") -> list[str]:
+        complete = ShellComplete(dlq, {}, "dlq", "_DLQ_COMPLETE")
+        return [item.value for item in complete.get_completions(list(words), begun)]
+
+    assert completed("ls", "--code", begun="exp") == ["EXPIRED"]
+    assert completed("ls", "--outcome") == ["none", "unknown"]
+    assert completed("ls", begun="--o") == ["--op", "--outcome"]
+    assert [item.type for item in ShellComplete(dlq, {}, "dlq", "_").get_completions(["show", "--export"], "")] == [
+        "file"
+    ]
+
+
 # --- mistakes
 
+_SEQUENCE = "expected the sequence of a dead letter, a whole number from 1 on, got"
+_CHOICE = "SEQ: expected sequences, or --all with or without filters, got"
 MISTAKES = [
     (("ls", "--client", "a.*"), "'--client': expected 1 to 64 of A-Z a-z 0-9 _ -, got 'a.*'"),
     (("ls", "--op", "burn"), "'--op': 'burn' is not one of 'keygen', 'sign', 'reshare'."),
     (("ls", "--code", "OOPS"), "'--code': expected a code of the runbook, such as EXPIRED, got 'OOPS'"),
+    (("ls", "--outcome", "maybe"), "'--outcome': 'maybe' is not one of 'none', 'unknown'."),
+    (("ls", "--id", " "), "'--id': expected a wallet_id, tx_id or session_id, got ' '"),
     (("ls", "--since", "soon"), "'--since': expected RFC 3339 with a zone"),
     (("ls", "--until", "2026-01-31"), "'--until': expected RFC 3339 with a zone"),
-    (("ls", "--since", "1h", "--until", "2h"), "--until: expected a time after --since"),
-    (("ls", "--results", "--client", "alice"), "--results: results of the nodes have no --client"),
-    (("ls", "--limit", "0"), "'--limit': 0 is not in the range x>=1."),
+    (("ls", "--since", "2026-02-01T00:00:00Z", "--until", "2026-01-31T00:00:00Z"),
+     "--until: expected a time after --since, got 2026-01-31T00:00:00.000Z (--since is 2026-02-01T00:00:00.000Z)"),
+    (("ls", "--since", "1h", "--until", "0001-01-01T00:00:00+23:59"), "--until: expected a time after --since, got an"),
+    (("ls", "--results", "--client", "alice"), "--results: results of the nodes have no client, got --client alice"),
+    (("ls", "--limit", "0"), "'--limit': expected how many letters to show, a whole number from 1 on, got '0'"),
+    (("ls", "--limit", "many"), "'--limit': expected how many letters to show, a whole number from 1 on, got 'many'"),
     (("show",), "Missing argument 'SEQ'."),
-    (("show", "0"), "'SEQ': 0 is not in the range x>=1."),
-    (("replay",), "SEQ: expected sequences, or --all with or without filters"),
-    (("replay", "1", "--all"), "SEQ: expected sequences, or --all with or without filters"),
-    (("replay", "1", "--client", "alice"), "SEQ: filters choose among --all, not among sequences"),
-    (("replay", "--client", "alice"), "SEQ: expected sequences, or --all with or without filters"),
+    (("show", "0"), f"'SEQ': {_SEQUENCE} '0'"),
+    (("show", "1.5"), f"'SEQ': {_SEQUENCE} '1.5'"),
+    (("show", "²"), f"'SEQ': {_SEQUENCE} '\\xb2'"),
+    (("show", str(2**64)), f"'SEQ': {_SEQUENCE} '18446744073709551616'"),
+    (("show", "9" * 5000), f"'SEQ': {_SEQUENCE} '{'9' * 64}'"),
+    (("show", "1", "--force"), "--force: expected --export FILE beside it, got none"),
+    (("show", "1", "--export", "f", "--json"), "--export: expected neither --payload nor --json beside it, got --json"),
+    (("show", "1", "--export", "f", "--payload"), "nor --json beside it, got --payload"),
+    (("replay",), f"{_CHOICE} neither"),
+    (("replay", "1", "--all"), f"{_CHOICE} both"),
+    (("replay", "1", "--client", "alice"), "SEQ: expected --all beside filters, got sequences"),
+    (("replay", "1", "--id", "t"), "SEQ: expected --all beside filters, got sequences"),
+    (("replay", "--client", "alice"), f"{_CHOICE} neither"),
     (("replay", "--all", "--results"), "No such option '--results'"),
-    (("drop", "x", "--yes"), "'[SEQ]...': 'x' is not a valid integer range."),
+    (("drop", "x", "--yes"), f"'[SEQ]...': {_SEQUENCE} 'x'"),
     (("drop", "1"), "--yes: needed where there is no terminal to ask on"),
-    (("drop", "--yes"), "SEQ: expected sequences, or --all with or without filters"),
-]
+    (("drop", "--yes"), f"{_CHOICE} neither"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "told"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+@pytest.mark.parametrize(("arguments", "told"), MISTAKES, ids=[" ".join(arguments)[:40] for arguments, _ in MISTAKES])
 def test_a_mistake_is_told_by_its_flag_before_anything_is_connected(arguments: tuple[str, ...], told: str) -> None:
     done = CliRunner().invoke(dlq, list(arguments))
     assert (done.exit_code, told in done.output) == (2, True), done.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import stat
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -33,11 +34,13 @@ async def test_a_line_a_letter_oldest_first_and_never_a_byte_of_the_payload(serv
     shown = await served.dlq("ls")
     assert shown.code == 0
     assert [line.split()[0] for line in shown.lines] == ["SEQ", str(first), str(second), str(second + 1)]
-    assert shown.lines[0].split() == ["SEQ", "TIME", "CLIENT", "OP", "CODE", "FIELD", "REASON"]
-    cells = shown.lines[1].split(maxsplit=6)
-    assert cells[2:] == ["alice", "sign", "MISSING_FIELD", "key_type", "this field is required"]
-    assert shown.lines[2].split()[2:6] == ["bob", "keygen", "UNDECODABLE", "payload"]
-    assert shown.lines[3].split()[2:6] == ["(nodes)", "sign", "RESULT_ORPHANED", "-"]
+    assert shown.lines[0].split() == [
+        "SEQ", "TIME", "CLIENT", "OP", "ID", "CODE", "OUTCOME", "FIELD", "REASON"
+    ]  # fmt: skip
+    cells = shown.lines[1].split(maxsplit=8)
+    assert cells[2:] == ["alice", "sign", "-", "MISSING_FIELD", "-", "key_type", "this field is required"]
+    assert shown.lines[2].split()[2:8] == ["bob", "keygen", "-", "UNDECODABLE", "-", "payload"]
+    assert shown.lines[3].split()[2:8] == ["(nodes)", "sign", "nobody", "RESULT_ORPHANED", "-", "-"]
     assert "secret" not in shown.out
     assert "c2Vj" not in shown.out
 
@@ -57,9 +60,55 @@ async def test_filters_choose_and_what_the_limit_hides_is_counted(served: Desk) 
     assert await found("--results") == [other + 1]
     assert await found("--limit", "2", "--client", "alice") == ours[:2]
     limited = await served.dlq("ls", "--limit", "2")
-    assert limited.lines[-1] == "4 more: raise --limit, or narrow it with --since, --client, --op or --code"
+    assert (
+        limited.lines[-1]
+        == "4 more: raise --limit, or narrow it with --since, --client, --op, --id, --code or --outcome"
+    )
     assert len(limited.lines) == 4
     assert (await served.dlq("ls", "--limit", "2", "--json")).err.startswith("4 more: ")
+
+
+async def test_ids_and_outcomes_are_shown_and_choose(served: Desk) -> None:
+    first = await served.refused("alice.keygen", msgpack.packb({"wallet_id": "not an id!"}))
+    second = await served.refused("bob.sign", json.dumps({"tx_id": "t1", "wallet_id": "w1"}).encode(), JSON)
+    gone = {"Initiator_Code": "KMS_UNAVAILABLE", "Initiator_Outcome": "none"}
+    third = await served.bury("alice.sign", msgpack.packb({"tx_id": "t1"}), **gone)
+    fourth = await served.bury("alice.sign", b"\xc1", **gone | {"Initiator_Outcome": "unknown"})
+
+    found = {letter["sequence"]: letter for letter in (await served.dlq("ls", "--json")).objects}
+    assert [found[sequence]["id"] for sequence in (first, second, third, fourth)] == ["not an id!", "t1", "t1", None]
+    assert [found[sequence]["outcome"] for sequence in (first, third, fourth)] == [None, "none", "unknown"]
+
+    async def chosen(*filters: str) -> list[int]:
+        return [letter["sequence"] for letter in (await served.dlq("ls", "--json", *filters)).objects]
+
+    assert await chosen("--id", "t1") == [second, third]
+    assert await chosen("--id", "t1", "--client", "alice") == [third]
+    assert await chosen("--id", "not an id!") == [first]
+    assert await chosen("--id", "t") == []
+    assert await chosen("--outcome", "none") == [third]
+    assert await chosen("--outcome", "unknown") == [fourth]
+    limited = await served.dlq("ls", "--id", "t1", "--limit", "1")
+    assert limited.lines[1].split()[4] == "t1"
+    assert limited.lines[2].startswith("1 more: ")
+    assert (await served.dlq("drop", "--all", "--id", "t1", "--yes")).out == "2 dropped\n"
+    assert await chosen() == [first, fourth]
+    (shown,) = (await served.dlq("show", str(first), "--json")).objects
+    assert shown["id"] == "not an id!"
+    assert f"id        {shown['id']}" in (await served.dlq("show", str(first))).lines
+
+
+async def test_lines_are_cut_on_a_terminal_and_never_in_a_pipe(served: Desk) -> None:
+    tx_id = "4f1c77aa-0b2e-4d53-9f0e-3d8f3b1f7c55"
+    data = json.dumps({"tx_id": tx_id, "key_type": "x" * 100}).encode()
+    await served.refused("alice.sign", data, JSON)
+    (letter,) = (await served.dlq("ls", "--json")).objects
+    whole = (await served.dlq("ls")).lines[1]
+    assert tx_id in whole
+    assert whole.endswith(f"  {letter['reason']}")
+    heading, cut = (await served.on_a_screen(120, "ls")).lines
+    assert (len(cut), cut.count("…"), "REASON" in heading) == (120, 2, True)
+    assert "…" not in "".join((await served.on_a_screen(300, "ls")).lines)
 
 
 async def test_times_choose_by_when_the_letter_was_stored(served: Desk) -> None:
@@ -129,6 +178,38 @@ async def test_fields_are_shown_where_asked_for_and_what_is_to_be_signed_by_dige
     (found,) = (await served.dlq("show", str(sequence), "--json")).objects
     assert "values" not in found["payload"]
     assert "secret" not in shown.out
+
+
+async def test_a_payload_is_exported_byte_for_byte_for_its_owner_alone(served: Desk, tmp_path: Path) -> None:
+    data = b"\xc1\x00\r\n\xff" + bytes(range(256))
+    sequence = str(await served.refused("alice.sign", data))
+    target = tmp_path / "payload"
+    done = await served.dlq("show", sequence, "--export", str(target))
+    digest = sha256(data).hexdigest()
+    assert done == Done(0, f"{len(data)} bytes written to {target} (mode 0600), sha256 {digest}\n", "")
+    assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (data, 0o600)
+
+    target.write_bytes(b"mine")
+    again = await served.dlq("show", sequence, "--export", str(target))
+    assert (again.code, again.out, target.read_bytes()) == (2, "", b"mine")
+    assert f"--export: expected a new file, or --force, got {target}, which exists" in again.err
+    assert (await served.dlq("show", sequence, "--export", str(target), "--force")).code == 0
+    assert target.read_bytes() == data
+
+
+async def test_a_payload_goes_into_a_pipe_and_never_onto_a_terminal(served: Desk) -> None:
+    data = b"\xc1\x1b[2Jsecret\r\n"
+    sequence = str(await served.refused("alice.sign", data))
+    assert await served.bytes_of("show", sequence, "--export", "-") == data
+    shown = await served.on_a_screen(80, "show", sequence, "--export", "-")
+    assert (shown.code, shown.out) == (2, "")
+    assert "--export -: expected a pipe or a file on the output, got a terminal" in shown.err
+
+
+async def test_nothing_is_exported_of_a_letter_that_is_not_there(served: Desk, tmp_path: Path) -> None:
+    target = tmp_path / "payload"
+    done = await served.dlq("show", "999999", "--export", str(target))
+    assert (done.code, target.exists()) == (1, False)
 
 
 async def test_a_letter_that_is_not_there_is_told(served: Desk) -> None:

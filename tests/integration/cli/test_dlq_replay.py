@@ -24,13 +24,13 @@ async def test_a_replay_is_a_new_request_under_the_same_rules(served: Desk) -> N
 
     rehearsed = await served.dlq("replay", str(sequence), "--dry-run")
     assert rehearsed.out == (
-        f"{sequence} (alice keygen) would be refused: EXPIRED expires_at: expired before it was read\n"
+        f"{sequence} (alice keygen w1) would be refused: EXPIRED expires_at: expired before it was read\n"
     )
     assert (rehearsed.code, await served.requests()) == (1, before)
 
     replayed = await served.dlq("replay", str(sequence))
     request = before + 1
-    assert replayed == Done(0, f"{sequence} (alice keygen) replayed as request {request}\n", "")
+    assert replayed == Done(0, f"{sequence} (alice keygen w1) replayed as request {request}\n", "")
     again = await served.server.rejection(request)
     assert (again["code"], again["field"]) == ("EXPIRED", "expires_at")
 
@@ -51,7 +51,7 @@ async def test_what_a_setting_refused_is_accepted_once_the_setting_is_mended(des
         assert (await desk.dlq("replay", str(sequence), "--dry-run")).code == 1
     desk.configure(settings_for(desk.server.url))
     rehearsed = await desk.dlq("replay", str(sequence), "--dry-run")
-    assert rehearsed == Done(0, f"{sequence} (alice keygen) would be accepted\n", "")
+    assert rehearsed == Done(0, f"{sequence} (alice keygen {wallet}) would be accepted\n", "")
     async with daemon(desk.settings):
         replayed = await desk.dlq("replay", str(sequence), "--drop")
         assert replayed.code == 0
@@ -76,7 +76,7 @@ async def test_a_request_that_gave_out_lies_there_too_and_a_replay_opens_it_agai
         assert (letter["code"], letter["reason"]) == ("KMS_UNAVAILABLE", failed["reason"])
         assert (letter["outcome"], letter["original"]["sequence"]) == ("none", request)
         rehearsed = await desk.dlq("replay", str(sequence), "--dry-run")
-        assert rehearsed == Done(0, f"{sequence} (alice keygen) would open its operation again\n", "")
+        assert rehearsed == Done(0, f"{sequence} (alice keygen {wallet}) would open its operation again\n", "")
         assert (await desk.dlq("replay", str(sequence))).code == 0
         again = await desk.server.until("keygen", wallet, "accepted", attempt=2)
         assert again["reopens"] == failed["event_id"]
@@ -102,7 +102,8 @@ async def test_a_conflict_is_rehearsed_from_the_record(served: Desk) -> None:
     rehearsed = await served.dlq("replay", "--all", "--client", "bob", "--dry-run")
     assert rehearsed.code == 1
     assert rehearsed.out == (
-        f"{sequence} (bob sign) would be refused: CONFLICT tx_id: this sign id is taken by a different request\n"
+        f"{sequence} (bob sign {tx_id}) would be refused: "
+        "CONFLICT tx_id: this sign id is taken by a different request\n"
     )
 
 
