@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream, Stored
 from initiator.bus.streams import NANOSECOND, Form, info, names, nanoseconds, own_form, update
 from initiator.config.schema import Settings
@@ -205,6 +206,15 @@ async def taken_subjects(js: JetStream, client: str) -> list[subjects.RequestSub
     found = await info(js, subjects.requests_stream(client))
     parsed = [subjects.parse_request(subject) for subject in (found["config"]["subjects"] if found else [])]
     return [subject for subject in parsed if subject is not None]
+
+
+async def delivered(js: JetStream, client: str, operation: Operation) -> int:
+    """The latest of a client's requests that any replica has been given, by its sequence; 0: none yet."""
+    name = f"CONSUMER.INFO.{subjects.requests_stream(client)}.{subjects.durable(client, operation)}"
+    try:
+        return int((await js.api(name))["delivered"]["stream_seq"])
+    except NotFoundError:
+        return 0
 
 
 def durable_form(settings: Settings, client: str, operation: Operation) -> Form:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -16,6 +17,7 @@ from initiator.core.model import Operation
 from initiator.errors import Code
 
 MAX_SEQUENCE = 2**64 - 1
+MAX_WAIT_S = 3600.0
 _SHOWN = 64  # of a mistake
 
 
@@ -31,6 +33,17 @@ def whole_number(meaning: str) -> Callable[[str], int]:
         return int(text)
 
     return convert
+
+
+def seconds(value: str) -> float:
+    """A type of options: a time to wait."""
+    try:
+        found = float(value)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found <= MAX_WAIT_S:
+        raise click.BadParameter(f"expected seconds from 0 to {MAX_WAIT_S:g}, got {str(value)[:_SHOWN]!a}")
+    return found
 
 
 def _client(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

@@ -1,6 +1,6 @@
 """`initiator dlq`: look at the dead letters, replay them as new requests, or drop them.
 
-Exit codes: 0 done, 1 something failed, 2 usage.
+Exit codes: 0 done, 1 something failed or was refused, 2 usage.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from initiator.cli.letterbench import DONE, FAILED, Bench, each, perform
 from initiator.core.deadletter import Page, Selection
 
 DEFAULT_LIMIT = 100
+DEFAULT_WAIT_S = 5.0
 
 
 @click.group()
@@ -107,30 +108,46 @@ def show(
 @choosing.selecting
 @choosing.ALL
 @choosing.DRY_RUN
+@choosing.YES
 @click.option("--drop", is_flag=True, help="Drop each dead letter whose request is queued.")
+@click.option(
+    "--wait", "wait_s", metavar="SECONDS", type=choosing.seconds, default=DEFAULT_WAIT_S, show_default=True,
+    help="Wait so long, for all together, to say what became of them; 0: not at all.",
+)  # fmt: skip
 @click.pass_obj
 def replay(
-    context: CliContext, sequences: tuple[int, ...], selection: Selection, every: bool, dry_run: bool, drop: bool
-) -> None:
+    context: CliContext, sequences: tuple[int, ...], selection: Selection, every: bool, dry_run: bool, yes: bool,
+    drop: bool, wait_s: float,
+) -> None:  # fmt: skip
     """Publish requests again, as new requests under every rule. The dead letters stay, unless --drop.
 
+    With --all it asks first. Then it says what became of each: refused again (exit 1 if one was), accepted, joined.
     With --dry-run, say of each whether it would be accepted now, and why not (exit 1 if one would not).
     """
     choosing.check_choice(sequences, selection, every)
-    chosen = _requests(context, selection) if every else list(sequences)
+    chosen = _agreed(context, selection, ask=not (yes or dry_run)) if every else list(sequences)
 
-    action = partial(Bench.rehearse if dry_run else Bench.replay, drop=drop)
-    sys.exit(perform(context, lambda bench: each(chosen, partial(action, bench))) if chosen else DONE)
+    async def act(bench: Bench) -> int:
+        code = await each(chosen, partial(bench.rehearse if dry_run else bench.replay, drop=drop))
+        told = await bench.tell(wait_s) if wait_s and not dry_run else DONE
+        return max(code, told)
+
+    sys.exit(perform(context, act) if chosen else DONE)
 
 
-def _requests(context: CliContext, selection: Selection) -> list[int]:
+def _agreed(context: CliContext, selection: Selection, *, ask: bool) -> list[int]:
+    """The requests that a replay of all means; where a person is to be asked, what that person agreed to."""
+    _check_terminal(ask=ask)
     found = perform(context, lambda bench: bench.chosen(selection))
-    chosen = [letter.sequence for letter in found if not letter.is_result]
+    chosen = [letter for letter in found if not letter.is_result]
     if len(chosen) < len(found):
         click.echo(f"left out {len(found) - len(chosen)} results of the nodes: a result is no request", err=True)
     if not chosen:
         click.echo("no dead letters")
-    return chosen
+    elif ask:
+        click.echo("\n".join(letters.plan(chosen)))
+        _ask(f"replay {len(chosen)} dead letters?", "nothing replayed")
+    return [letter.sequence for letter in chosen]
 
 
 def _check_terminal(*, ask: bool) -> None:

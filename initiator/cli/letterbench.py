@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +17,7 @@ from initiator.errors import Code, InitiatorError, RejectError
 
 if TYPE_CHECKING:
     from initiator.deadletters import DeadLetters
+    from initiator.flow.fate import Fates, Kind, Replayed
     from initiator.flow.rehearsal import Rehearsal
 
 T = TypeVar("T")
@@ -25,9 +27,11 @@ DONE, FAILED = 0, 1
 class Bench:
     """What the commands do to one letter; each says whether it went well."""
 
-    def __init__(self, dead: DeadLetters, rehearsal: Rehearsal) -> None:
+    def __init__(self, dead: DeadLetters, rehearsal: Rehearsal, fates: Fates) -> None:
         self.letters = dead
         self._rehearsal = rehearsal
+        self._fates = fates
+        self._replayed: list[Replayed] = []
 
     async def chosen(self, selection: Selection) -> list[DeadLetter]:
         return [letter async for letter in self.letters.select(selection)]
@@ -50,10 +54,29 @@ class Bench:
     async def replay(self, sequence: int, *, drop: bool) -> bool:
         letter, data = await self.letters.open(sequence)
         request = await self.letters.replay(letter, data)
-        click.echo(f"{letters.about(letter)} replayed as request {request}")
+        click.echo(f"{letters.about(letter)} replayed as request {request}")  # at once: it is queued, whatever follows
+        self._replayed.append(self._fates.replayed(letter, data, request))
         if drop:
             await self.letters.drop(sequence)
         return True
+
+    async def tell(self, wait_s: float) -> int:
+        """Say what became of all that was replayed, as far as it is known in time."""
+        from initiator.flow.fate import Kind
+
+        counts: Counter[Kind] = Counter()
+        try:
+            async for replayed, fate in self._fates.tell(self._replayed, wait_s):
+                click.echo(f"{letters.about(replayed.letter)} {letters.plain(fate.said)}")
+                counts[fate.kind] += 1
+        except InitiatorError as error:
+            left = f"{len(self._replayed) - counts.total()} of {len(self._replayed)}"
+            click.echo(f"what became of {left} cannot be told: {letters.refusal(error)}", err=True)
+            return FAILED
+        if len(self._replayed) > 1:
+            told = ", ".join(f"{counts[kind]} {kind.value}" for kind in Kind if counts[kind])
+            click.echo(f"{len(self._replayed)} replayed: {told}")
+        return FAILED if counts[Kind.REFUSED] else DONE
 
     async def drop(self, sequences: list[int]) -> int:
         dropped = 0
@@ -105,6 +128,7 @@ async def _connected(context: CliContext) -> AsyncIterator[Bench]:
     from initiator.bus.jetstream import JetStream
     from initiator.deadletters import DeadLetters
     from initiator.flow.clients import Clients
+    from initiator.flow.fate import Fates
     from initiator.flow.intake import Intake
     from initiator.flow.rehearsal import Rehearsal
     from initiator.record import Record
@@ -115,6 +139,6 @@ async def _connected(context: CliContext) -> AsyncIterator[Bench]:
         await connection.open()
         js = JetStream(connection, settings.nats.jetstream_domain)
         dead, record, intake = DeadLetters(js), Record(js), Intake(settings, Clients(settings.clients))
-        yield Bench(dead, Rehearsal(intake, dead, record, time.time))
+        yield Bench(dead, Rehearsal(intake, dead, record, time.time), Fates(intake, js, record))
     finally:
         await connection.close()

@@ -9,17 +9,23 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from initiator.core import codec, deadletter, events
 from initiator.core.deadletter import DeadLetter
+from initiator.core.model import Operation
 from initiator.errors import InitiatorError, RejectError
 
 NODES = "(nodes)"  # parentheses are in no client name
 NOTHING = "-"
 _TEXT_LIMIT = 1024
 _NAME_LIMIT = 64  # of an id
+_OTHER_TX_ID = (
+    "warning: of each sign request make sure that its sender has not asked again under another tx_id: "
+    "one id never signs twice, two ids are two payments"
+)
 # never as they are: what shall be signed, and what the nodes signed
 _DIGESTED = frozenset({"tx", "signature", "r", "s", "signature_recovery"})
 
@@ -153,6 +159,26 @@ def about(letter: DeadLetter) -> str:
     """A letter in a line about what becomes of it."""
     name = f" {plain(letter.operation_id[:_NAME_LIMIT])}" if letter.operation_id else ""
     return f"{letter.sequence} ({letter.client or NODES} {letter.operation}{name})"
+
+
+def plan(letters: Sequence[DeadLetter]) -> list[str]:
+    """What a replay of all of these does, before it is agreed to: how many of what."""
+    kinds = Counter(
+        (letter.client or NODES, letter.operation.value, f"{plain(letter.code)} {_told(letter)}".strip())
+        for letter in letters
+    )
+    widths = [max((len(kind[at]) for kind in kinds), default=0) for at in range(2)]
+    size = len(str(len(letters)))
+    lines = [
+        f"  {count:>{size}}  {client.ljust(widths[0])}  {op.ljust(widths[1])}  {why}"
+        for (client, op, why), count in sorted(kinds.items())
+    ]
+    warned = [_OTHER_TX_ID] if any(letter.operation is Operation.SIGN for letter in letters) else []
+    return [f"to be published again, as new requests: {len(letters)}", *lines, *warned]
+
+
+def _told(letter: DeadLetter) -> str:
+    return f"(outcome {plain(letter.outcome)})" if letter.outcome else ""
 
 
 def refusal(error: InitiatorError) -> str:

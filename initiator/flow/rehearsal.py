@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from initiator.core import codec, identity
 from initiator.core.deadletter import DeadLetter
-from initiator.core.events import Event
 from initiator.core.lifecycle import REOPEN, Claimant, Step, next_step
 from initiator.deadletters import DeadLetters
+from initiator.flow.fate import standing
 from initiator.flow.intake import Intake
 from initiator.record import CONTENT_TYPE, Record
 
@@ -57,11 +57,5 @@ class Rehearsal:
             raise identity.conflict(letter.operation)
         if step is Step.REOPEN:
             return "would open its operation again"
-        return "would be accepted" if event is None else _joins(event)
-
-
-def _joins(event: Event) -> str:
-    """A request under an id that is on record gets the state of that operation; nothing is done anew."""
-    code = f", {event.body['code']}" if "code" in event.body else ""
-    word = "ended" if event.final else "is under way"
-    return f"would join its operation, which {word} ({event.state}{code})"
+        # a request under an id that is on record gets the state of that operation; nothing is done anew
+        return "would be accepted" if event is None else f"would join its operation, which {standing(event)}"

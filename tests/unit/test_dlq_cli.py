@@ -156,6 +156,22 @@ def test_a_payload_without_a_readable_id_names_none(data: bytes) -> None:
     assert named_in(letter(encoding="text/plain"), msgpack.packb({"tx_id": "t"})) is None
 
 
+# --- what a replay of all will do
+
+
+def test_a_plan_counts_what_is_alike_and_warns_of_sign_requests() -> None:
+    keygens = [letter(operation=Operation.KEYGEN, code="KMS_UNAVAILABLE", outcome="none")] * 11
+    assert letters.plan([letter(), *keygens, letter(client="bob")]) == [
+        "to be published again, as new requests: 13",
+        "  11  alice  keygen  KMS_UNAVAILABLE (outcome none)",
+        "   1  alice  sign    INVALID_FIELD",
+        "   1  bob    sign    INVALID_FIELD",
+        "warning: of each sign request make sure that its sender has not asked again under another tx_id: "
+        "one id never signs twice, two ids are two payments",
+    ]
+    assert "warning" not in "\n".join(letters.plan(keygens))
+
+
 # --- an exported payload
 
 
@@ -268,6 +284,9 @@ MISTAKES = [
     (("replay", "1", "--id", "t"), "SEQ: expected --all beside filters, got sequences"),
     (("replay", "--client", "alice"), f"{_CHOICE} neither"),
     (("replay", "--all", "--results"), "No such option '--results'"),
+    (("replay", "--all"), "--yes: needed where there is no terminal to ask on"),
+    *((("replay", "1", "--wait", value), f"'--wait': expected seconds from 0 to 3600, got '{value}'")
+      for value in ("-1", "nan", "inf", "3601", "soon")),
     (("drop", "x", "--yes"), f"'[SEQ]...': {_SEQUENCE} 'x'"),
     (("drop", "1"), "--yes: needed where there is no terminal to ask on"),
     (("drop", "--yes"), f"{_CHOICE} neither"),

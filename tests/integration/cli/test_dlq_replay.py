@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 
 import msgpack
@@ -30,7 +31,11 @@ async def test_a_replay_is_a_new_request_under_the_same_rules(served: Desk) -> N
 
     replayed = await served.dlq("replay", str(sequence))
     request = before + 1
-    assert replayed == Done(0, f"{sequence} (alice keygen w1) replayed as request {request}\n", "")
+    about = f"{sequence} (alice keygen w1)"
+    assert (replayed.code, replayed.err) == (1, "")
+    assert replayed.lines[0] == f"{about} replayed as request {request}"
+    assert re.fullmatch(rf"{re.escape(about)} refused again: EXPIRED expires_at: expired .*before it was \w+ "
+                        rf"\(dead letter {sequence + 1}\)", replayed.lines[1])  # fmt: skip
     again = await served.server.rejection(request)
     assert (again["code"], again["field"]) == ("EXPIRED", "expires_at")
 
@@ -55,6 +60,8 @@ async def test_what_a_setting_refused_is_accepted_once_the_setting_is_mended(des
     async with daemon(desk.settings):
         replayed = await desk.dlq("replay", str(sequence), "--drop")
         assert replayed.code == 0
+        assert re.fullmatch(rf"{sequence} \(alice keygen {wallet}\) accepted(; it is under way \(\w+\))?",
+                            replayed.lines[1])  # fmt: skip
         await desk.server.until("keygen", wallet, "published")
         assert (await desk.dlq("show", str(sequence))).code == 1  # dropped
         await desk.server.answer("keygen", wallet, desk.server.keygen_success(wallet))
@@ -77,7 +84,9 @@ async def test_a_request_that_gave_out_lies_there_too_and_a_replay_opens_it_agai
         assert (letter["outcome"], letter["original"]["sequence"]) == ("none", request)
         rehearsed = await desk.dlq("replay", str(sequence), "--dry-run")
         assert rehearsed == Done(0, f"{sequence} (alice keygen {wallet}) would open its operation again\n", "")
-        assert (await desk.dlq("replay", str(sequence))).code == 0
+        replayed = await desk.dlq("replay", str(sequence))
+        told = f"{sequence} (alice keygen {wallet}) opened its operation again"
+        assert (replayed.code, replayed.lines[1].partition(";")[0]) == (0, told)
         again = await desk.server.until("keygen", wallet, "accepted", attempt=2)
         assert again["reopens"] == failed["event_id"]
 
@@ -114,14 +123,14 @@ async def test_a_result_is_no_request(served: Desk) -> None:
     replayed = await served.dlq("replay", str(letter["sequence"]))
     assert (replayed.code, replayed.out) == (1, "")
     assert "a result of the nodes is no request: it cannot be replayed" in replayed.err
-    everything = await served.dlq("replay", "--all")
+    everything = await served.dlq("replay", "--all", "--yes")
     assert everything == Done(0, "no dead letters\n", "left out 1 results of the nodes: a result is no request\n")
 
 
 async def test_one_failure_is_told_and_the_others_go_on(served: Desk) -> None:
     sequence = await served.refused("alice.keygen", b"\x80")
     replayed = await served.dlq("replay", "999999", str(sequence))
-    assert (replayed.code, len(replayed.lines)) == (1, 1)
+    assert (replayed.code, len(replayed.lines)) == (1, 2)
     assert replayed.err == "999999 failed: NOT_FOUND SEQ: no dead letter has the sequence 999999\n"
 
 
