@@ -129,6 +129,11 @@ class Desk:
     async def letters(self) -> int:
         return (await self.server.js.stream_info("INITIATOR_DEAD")).state.messages
 
+    async def empty_queues(self) -> None:
+        """Nothing waits any more of what earlier tests began."""
+        for client in ("alice", "bob"):
+            await self.server.js.purge_stream(f"INITIATOR_REQUESTS_{client}")
+
     async def requests(self) -> int:
         """How many requests were ever published."""
         queues = [await self.server.js.stream_info(f"INITIATOR_REQUESTS_{client}") for client in ("alice", "bob")]

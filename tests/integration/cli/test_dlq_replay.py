@@ -135,8 +135,7 @@ async def test_one_failure_is_told_and_the_others_go_on(served: Desk) -> None:
 
 
 async def test_a_full_queue_and_a_client_that_is_gone_are_told_by_name(desk: Desk) -> None:
-    for client in ("alice", "bob"):  # what other tests left there
-        await desk.server.js.purge_stream(f"INITIATOR_REQUESTS_{client}")
+    await desk.empty_queues()
     narrow = settings_for(desk.server.url, streams={"max_queued_per_client": 1})
     desk.configure(narrow)
     async with daemon(narrow):
