@@ -172,7 +172,7 @@ def events() -> dict[str, Schema]:
 def _rejected(why: dict[str, Schema]) -> Schema:
     fields: dict[str, Schema] = {
         "op": OPERATION,
-        "id": {"anyOf": [TEXT, {"type": "null"}], "description": "null where the request could not be read"},
+        "id": {"anyOf": [TEXT, {"type": "null"}], "description": "null where the request names none that could be one"},
         "client": ID,
         "state": {"const": State.REJECTED.value},
         "attempt": {"const": 0},

@@ -112,6 +112,9 @@ class _Counts:
                 times.popleft()
 
 
+_TOLD = ("client", "id", "code", "outcome", "reason", "time")
+
+
 class Tally:
     """Counts events as they are told; repeated announcements left out."""
 
@@ -123,7 +126,7 @@ class Tally:
         self.failures: deque[Failure] = deque(maxlen=FAILURES_KEPT)
 
     def hear(self, fields: dict[str, Any]) -> None:
-        """One event. Raises ValueError, KeyError or TypeError for what is none."""
+        """One event. Raises ValueError, KeyError, TypeError or AttributeError for what is none."""
         operation, state = Operation(fields["op"]), fields["state"]
         key, at = (operation.value, str(fields.get("id"))), events.parse_time(fields["time"])
         counts, now = self._counts[operation], self._now()
@@ -136,9 +139,8 @@ class Tally:
         elif state in ("failed", "rejected"):
             self._begun.pop(key, None)
             (counts.failed if state == "failed" else counts.rejected).append(now)
-            texts = {
-                name: str(fields.get(name) or "") for name in ("client", "id", "code", "outcome", "reason", "time")
-            }
+            texts = {name: str(fields.get(name) or "") for name in _TOLD}
+            texts["id"] = texts["id"] or f"(request {fields.get('request_seq')})"
             self.failures.appendleft(Failure(operation=operation.value, **texts))
 
     @property
@@ -216,7 +218,7 @@ class Overview:
         found: dict[str, Replica] = {}
 
         async def on_answer(message: Message) -> None:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError):
                 replica = _replica(json.loads(message.data))
                 found[replica.id] = replica
 

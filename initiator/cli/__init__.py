@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import sys
+import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "request": ("initiator.cli.request:request", "Ask for a wallet, a signature or a reshare."),
     "status": ("initiator.cli.asking:status", "Say what became of an operation."),
+    "cancel": ("initiator.cli.asking:cancel", "End an operation that nothing was signed for."),
     "events": ("initiator.cli.asking:events", "List or follow your events."),
     "wallet": ("initiator.cli.asking:wallet", "Show a wallet's public keys."),
     "run": ("initiator.cli.run:run", "Run the daemon."),
@@ -31,6 +35,9 @@ _COMMANDS = {
     "verify": ("initiator.cli.verify:verify", "Verify a signed event as the nodes do."),
     "version": ("initiator.cli.version:version", "Print the version."),
 }
+
+
+_BUG = 70  # EX_SOFTWARE of sysexits.h: no other exit code means this
 
 
 @dataclass(slots=True)
@@ -58,6 +65,14 @@ class _LazyGroup(click.Group):
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+        if args[0] not in _COMMANDS and near and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -101,4 +116,12 @@ def main() -> None:
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
         sys.exit(2 if error.code is Code.CONFIG_INVALID else 1)
+    except BrokenPipeError:
+        # whoever read has heard enough; nothing more may be written, not even at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception:
+        traceback.print_exc()
+        click.echo("error: a bug of this program; please report it with the lines above", err=True)
+        sys.exit(_BUG)
     sys.exit(result if isinstance(result, int) else 0)

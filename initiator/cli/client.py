@@ -1,7 +1,7 @@
 """What the commands of clients share: the login, the exit codes, and how errors are said.
 
-Exit codes, the same everywhere: 0 completed (or answered), 1 nothing is known, 2 usage, 3 rejected, 4 failed,
-5 still running, 7 unavailable, 8 the result cannot be trusted.
+Exit codes, the same everywhere: 0 completed (or answered), 1 nothing is known, 2 usage or no login, 3 rejected,
+4 failed, 5 still running, 7 unavailable, 8 the result cannot be trusted, 70 a bug, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from initiator.cli.letters import plain
 from initiator.client import (
     ClientError,
+    DeniedError,
     InitiatorClient,
     NothingSignedError,
     OutcomeUnknownError,
@@ -26,8 +28,10 @@ from initiator.client import (
     UntrustedResultError,
 )
 from initiator.config import context as contexts
+from initiator.core.model import Operation
 
 DONE, UNKNOWN, USAGE, REJECTED, FAILED, RUNNING, UNAVAILABLE, UNTRUSTED = 0, 1, 2, 3, 4, 5, 7, 8
+INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
@@ -39,6 +43,8 @@ _OPTIONS = (
     click.option("--password-file", metavar="FILE", envvar="INITIATOR_CLIENT_PASSWORD_FILE",
                  help="Your password at NATS."),
     click.option("--creds", metavar="FILE", envvar="INITIATOR_CLIENT_CREDS", help="NATS credentials."),
+    click.option("--chain-code", metavar="HEX", envvar="INITIATOR_CLIENT_CHAIN_CODE",
+                 help="The cluster's, 64 hex digits: verifies and derives child keys."),
     click.option("--json", "as_json", is_flag=True, help="JSON lines, also on a terminal."),
 )  # fmt: skip
 
@@ -53,18 +59,35 @@ class Login:
     def __init__(self, context: contexts.ClientContext, *, as_json: bool) -> None:
         self._context = context
         self.as_json = as_json
+        self._about: tuple[str, str] | None = None
 
     @property
     def chain_code(self) -> str | None:
         return self._context.chain_code
 
-    def run(self, action: Callable[[InitiatorClient], Awaitable[int]]) -> int:
-        """Connect and act; every error of a call becomes its exit code and a line that says what to do."""
+    def run(
+        self, action: Callable[[InitiatorClient], Awaitable[int]], about: tuple[Operation | str, str] | None = None
+    ) -> int:
+        """Connect and act; every error of a call becomes its exit code and a line that says what to do.
+
+        Args:
+            about: the operation and its id, which are named in whatever is said.
+        """
+        self._about = (str(about[0]), about[1]) if about else None
         try:
             return asyncio.run(self._run(action))
         except ClientError as error:
             self.say_error(error)
             return code_of(error)
+        except KeyboardInterrupt:
+            if self._about:
+                click.echo(f"\n{' '.join(self._about)}: what is queued goes on; ask with: {self.asked_with}", err=True)
+            return INTERRUPTED
+
+    @property
+    def asked_with(self) -> str:
+        """The command that asks what became of it."""
+        return f"initiator status {' '.join(self._about or ('OP', 'ID'))}"
 
     async def _run(self, action: Callable[[InitiatorClient], Awaitable[int]]) -> int:
         from initiator.bus.connection import login_options
@@ -78,11 +101,31 @@ class Login:
             return await action(client)
 
     def say_error(self, error: ClientError) -> None:
-        """What a call ended with: JSON on the output, or a line for people beside it."""
+        """What a call ended with: JSON on the output, or lines for people beside it."""
+        hint = self._hint(error)
         if self.as_json:
-            click.echo(json.dumps(_described(error)))
+            named = dict(zip(("op", "id"), self._about, strict=True)) if self._about else {}
+            click.echo(json.dumps(named | _described(error) | ({"hint": hint} if hint else {})))
             return
-        click.echo(f"{_ending(error).word}: {error}", err=True)
+        about = f"{' '.join(self._about)}: " if self._about else ""
+        where = f"{error.field}: " if error.field else ""
+        click.echo(f"{about}{_ending(error).word}: {error.code} {where}{plain(error.reason)}", err=True)
+        if hint:
+            click.echo(f"hint: {hint}", err=True)
+
+    def _hint(self, error: ClientError) -> str:
+        """What to do, in commands."""
+        match error:
+            case NothingSignedError():
+                cancel = self.asked_with.replace("status", "cancel", 1)
+                return f"again with --retry {error.event.event_id}; under another id only after: {cancel}"
+            case OutcomeUnknownError():
+                return f"never ask again under another id; a late success may come: {self.asked_with}"
+            case StillRunningError():
+                return f"it goes on: {self.asked_with}, or the same command again"
+            case UnavailableError() if error.maybe_queued and self._about:
+                return f"{error.hint + '; ' if error.hint else ''}it may be queued all the same: {self.asked_with}"
+        return error.hint or ""
 
 
 def login(command: Command) -> Command:
@@ -90,11 +133,11 @@ def login(command: Command) -> Command:
 
     def with_login(
         context_path: str | None, server: str | None, client: str | None, user: str | None, password_file: str | None,
-        creds: str | None, as_json: bool, **others: Any,
+        creds: str | None, chain_code: str | None, as_json: bool, **others: Any,
     ) -> Any:  # fmt: skip
         changes = {
             "client": client, "nats.servers": [server] if server else None, "nats.user": user,
-            "nats.password_file": password_file, "nats.creds_file": creds,
+            "nats.password_file": password_file, "nats.creds_file": creds, "chain_code": chain_code,
         }  # fmt: skip
         # whoever names a server and a client needs no file, and must not get another stack's password with it
         path = None if server and client and not context_path else contexts.find(context_path)
@@ -136,6 +179,7 @@ _ENDINGS: dict[type[ClientError], _Ending] = {
     StillRunningError: _Ending(RUNNING, "still running", "running"),
     UntrustedResultError: _Ending(UNTRUSTED, "not to be trusted", "untrusted"),
     UnavailableError: _Ending(UNAVAILABLE, "unavailable", "unavailable"),
+    DeniedError: _Ending(USAGE, "denied", "denied"),
 }
 
 
@@ -150,5 +194,7 @@ def _described(error: ClientError) -> dict[str, Any]:
     if isinstance(error, NothingSignedError | OutcomeUnknownError):
         found |= {"outcome": error.event.outcome, "event_id": error.event.event_id}
     if isinstance(error, StillRunningError):
-        found |= {"op": error.handle.op.value, "id": error.handle.id, "last": error.state or "queued"}
-    return found | ({"hint": error.hint} if error.hint else {})
+        found |= {"last": error.state or "queued"}
+    if isinstance(error, UnavailableError):
+        found |= {"maybe_queued": error.maybe_queued}
+    return found

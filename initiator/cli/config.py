@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from initiator.cli import CliContext
+from initiator.config.schema import Settings
 
 WIDTH = 72
 
@@ -42,8 +43,21 @@ def _text(value: Any) -> str:
 @click.pass_obj
 def check(context: CliContext) -> None:
     """Read the configuration and say what is wrong with it; connects to nothing."""
-    context.load()
+    settings = context.load().settings
     click.echo("ok")
+    for missing in _missing(settings):
+        click.echo(f"to run it needs {missing}", err=True)
+
+
+def _missing(settings: Settings) -> list[str]:
+    """What may be left open in a configuration, but not by a daemon that is to serve somebody."""
+    signer = settings.signer
+    wanted = {
+        "signer.kms.key_id": signer.type == "kms" and not signer.kms.targets,
+        "signer.local.path": signer.type == "local" and not signer.local.path,
+        "clients: without one nobody may ask for anything": not settings.clients,
+    }
+    return [name for name, missing in wanted.items() if missing]
 
 
 @config.command()

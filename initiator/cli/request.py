@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import sys
 import time
 import uuid
@@ -33,7 +34,8 @@ def request() -> None:
     """Ask for a wallet, a signature or a reshare.
 
     The same request again joins the one that is under way and gets the same result. Exit codes: 0 completed (without
-    --wait: queued), 2 usage, 3 rejected, 4 failed, 5 still running, 7 unavailable, 8 the result cannot be trusted.
+    --wait: queued), 2 usage or no login, 3 rejected, 4 failed, 5 still running, 7 unavailable, 8 the result cannot be
+    trusted.
     """
 
 
@@ -41,8 +43,8 @@ def _labels(_context: click.Context, _parameter: click.Parameter, values: tuple[
     found = {}
     for text in values:
         name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"expected KEY=VALUE, got {text[:64]!a}")
+        if not equals or not name or name in found:
+            raise click.BadParameter(f"expected KEY=VALUE, each key once, got {text[:64]!a}")
         found[name] = value
     return found
 
@@ -52,11 +54,11 @@ def _expiry(_context: click.Context, _parameter: click.Parameter, value: str | N
         return None
     now = time.time()
     try:
-        at = parse_when(value, now)
+        at, later = parse_when(value, now), parse_when(value, now + 1)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    # a duration is from now on here, not before now
-    return datetime.fromtimestamp(at if value[:4].isdigit() and "-" in value else 2 * now - at, UTC)
+    # a duration is one that moves with now; it is from now on here, not before now
+    return datetime.fromtimestamp(at if at == later else 2 * now - at, UTC)
 
 
 def _path(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -65,13 +67,12 @@ def _path(_context: click.Context, _parameter: click.Parameter, value: str | Non
 
 def parse_path(text: str) -> tuple[int, ...]:
     """A derivation path such as `44/60/0/0/7` or `m/44/60`; raises BadParameter."""
-    levels = [level for level in text.removeprefix("m/").removeprefix("m").split("/") if level]
-    try:
-        return tuple(int(level) for level in levels)
-    except ValueError:
-        raise click.BadParameter(
-            f"expected non-hardened levels such as 44/60/0/0/7, got {text[:64]!a}", param_hint="--path"
-        ) from None
+    levels = text.removeprefix("m/").split("/") if text != "m" else []
+    # a typo must not sign with another key
+    if not all(re.fullmatch(r"[0-9]{1,10}", level) for level in levels):
+        reason = f"expected non-hardened levels such as 44/60/0/0/7, got {text[:64]!a}"
+        raise click.BadParameter(reason, param_hint="--path")
+    return tuple(int(level) for level in levels)
 
 
 _COMMON = (
@@ -164,32 +165,34 @@ def _tx(in_hex: str | None, in_base64: str | None, file: BinaryIO | None) -> byt
             return bytes.fromhex(in_hex.removeprefix("0x"))
         return base64.b64decode(in_base64 or "", validate=True)
     except (ValueError, binascii.Error):
-        what = "--tx: expected hex digits" if in_hex is not None else "--tx-base64: expected padded standard base64"
-        raise click.UsageError(what) from None
+        # a payload: what came is not repeated
+        what = "--tx: expected pairs of hex digits" if in_hex is not None else "--tx-base64: expected padded base64"
+        raise click.UsageError(f"{what}, got {len(in_hex or in_base64 or '')} characters that are not") from None
 
 
 def _ask(found: Login, asked: Request, *, wait: bool, timeout: float, retry: str | None) -> None:
     began = time.monotonic()
+    talks = not found.as_json and sys.stderr.isatty()
 
     def progress(event: Event) -> None:
-        if not found.as_json and sys.stderr.isatty():
+        if talks:
             click.echo(f"{event.state:<10} {time.monotonic() - began:6.2f} s", err=True)
 
     async def act(client: InitiatorClient) -> int:
-        handle = await client.submit(asked, timeout=min(timeout, 15.0) if wait else 15.0, retry=retry)
         if not wait:
-            _say_queued(found, handle)
+            _say_queued(found, await client.submit(asked, retry=retry))
             return clients.DONE
-        left_s = max(0.0, timeout - (time.monotonic() - began))
-        result = await client.result(handle, left_s, progress=progress)
+        if talks:  # its id, before anything can come between
+            click.echo(f"{asked.operation} {asked.operation_id}", err=True)
+        result = await client.request(asked, timeout=timeout, retry=retry, progress=progress)
         if found.as_json:
-            said = {"op": handle.op.value, "id": handle.id, "state": "completed"} | shown.result(result)
+            said = {"op": asked.operation.value, "id": asked.operation_id, "state": "completed"} | shown.result(result)
             click.echo(json.dumps(said))
         else:
             click.echo("\n".join(shown.lines(result)))
         return clients.DONE
 
-    sys.exit(found.run(act))
+    sys.exit(found.run(act, (asked.operation, asked.operation_id)))
 
 
 def _say_queued(found: Login, handle: Handle) -> None:
@@ -197,4 +200,7 @@ def _say_queued(found: Login, handle: Handle) -> None:
         said = {"op": handle.op.value, "id": handle.id, "state": "queued", "request_seq": handle.sequence}
         click.echo(json.dumps(said))
     else:
-        click.echo(f"queued: {handle.op} {handle.id}\nask with: initiator status {handle.op} {handle.id}")
+        click.echo(
+            f"queued: {handle.op} {handle.id} (request {handle.sequence})\n"
+            f"ask with: {found.asked_with} --request {handle.sequence}"
+        )

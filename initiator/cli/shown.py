@@ -29,7 +29,7 @@ def line(event: Event) -> str:
     told += f" ({event.outcome})" if event.outcome else ""
     told += f": {plain(event.reason)}" if event.reason else ""
     attempt = f"  attempt {event.attempt}" if event.attempt > 1 else ""
-    time = event.time.strftime("%Y-%m-%d %H:%M:%S")
+    time = event.time.strftime("%Y-%m-%d %H:%M:%SZ")
     name = plain(event.id) or f"(request {event.request_seq})"
     return f"{time}  {event.op.value:<7}  {name:<36}  {event.state}{attempt}{told}"
 

@@ -54,9 +54,9 @@ async def _top(settings: Settings, interval: float, *, once: bool, as_json: bool
         with _screen(live):
             while not stopped.is_set():
                 await _pause(stopped, interval if once else 0.0)
-                await _show(overview, connection.describe(), as_json=as_json, live=live)
+                seen = await _show(overview, connection.describe(), as_json=as_json, live=live)
                 if once:
-                    break
+                    return 0 if seen else 1
                 await _pause(stopped, interval)
     finally:
         await connection.close()
@@ -69,26 +69,29 @@ async def _pause(stopped: asyncio.Event, seconds: float) -> None:
             await stopped.wait()
 
 
-async def _show(overview: Overview, where: str, *, as_json: bool, live: bool) -> None:
+async def _show(overview: Overview, where: str, *, as_json: bool, live: bool) -> bool:
+    """One picture; returns whether there was anything to see."""
     size = shutil.get_terminal_size((80, 24))
     try:
         snapshot = await overview.look()
     except InitiatorError as error:
         if as_json:
             click.echo(json.dumps({"error": {"code": error.code, "reason": error.reason}}))
-            return
-        lines = [f"initiator top  {where}", "", f"{error.code}: {plain(error.reason)}"]
+            return False
+        seen, lines = False, [f"initiator top  {where}", "", f"{error.code}: {plain(error.reason)}"]
     else:
         if as_json:
             click.echo(json.dumps(asdict(snapshot)))
-            return
-        lines = picture(snapshot, where, time.strftime("%H:%M:%S"), size.columns, size.lines - 1 if live else 1000)
+            return True
+        clock = time.strftime("%H:%M:%SZ", time.gmtime())
+        seen, lines = True, picture(snapshot, where, clock, size.columns, size.lines - 1 if live else 1000)
     if live:
         lines = [line[: size.columns] for line in lines[: size.lines - 1]]
         sys.stdout.write(_HOME + _REST.join(lines) + _REST + _CLEAR_BELOW)
         sys.stdout.flush()
     else:
         click.echo("\n".join(lines))
+    return seen
 
 
 @contextlib.contextmanager
@@ -120,8 +123,9 @@ def picture(snapshot: Snapshot, where: str, clock: str, width: int, height: int)
     lines += [f"key {key}" for key in keys]
     lines += ["", f"last failures (rates and latencies: last {snapshot.window_s:.0f} s)"]
     room = max(1, height - len(lines))
-    lines += [_failure(failure) for failure in snapshot.failures[:room]] or ["(none since the start of this view)"]
-    return [line[:width] for line in lines]
+    failures = [line for failure in snapshot.failures for line in _failure(failure, width)]
+    lines += failures[:room] or ["(none since the start of this view)"]
+    return [plain(line)[:width] for line in lines]
 
 
 def _lane(lane: LaneView) -> str:
@@ -137,10 +141,12 @@ def _seconds(value: float) -> str:
 
 def _replica(replica: Replica) -> str:
     word = "yes" if replica.ready else "NO"
-    return f"{replica.id:<16}  {replica.version:<7}  {word:<5}{replica.held:>7}  {plain(replica.trouble)}"
+    return f"{replica.id:<16}  {replica.version:<7}  {word:<5}{replica.held:>7}  {replica.trouble}"
 
 
-def _failure(failure: Failure) -> str:
+def _failure(failure: Failure, width: int) -> list[str]:
+    """One line, or two where the reason does not fit."""
     outcome = f" ({failure.outcome})" if failure.outcome else ""
-    who = f"{failure.client} {failure.operation} {plain(failure.id) or '-'}"
-    return f"{failure.time[11:19]}  {who}  {failure.code}{outcome}: {plain(failure.reason)}"
+    head = f"{failure.time[11:19]}Z  {failure.client} {failure.operation} {failure.id}  {failure.code}{outcome}"
+    whole = f"{head}: {failure.reason}"
+    return [whole] if len(whole) <= width else [head, f"           {failure.reason}"]

@@ -12,6 +12,7 @@ needs a client's least permissions: its own subjects, and no JetStream API. Noth
 from initiator.client.aio import InitiatorClient
 from initiator.client.errors import (
     ClientError,
+    DeniedError,
     NothingSignedError,
     OutcomeUnknownError,
     RejectedError,
@@ -27,6 +28,7 @@ from initiator.core.model import KeygenRequest, KeyType, Operation, ReshareReque
 
 __all__ = [
     "ClientError",
+    "DeniedError",
     "EcdsaSignature",
     "EddsaSignature",
     "Event",

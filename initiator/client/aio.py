@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from initiator.client import wire
 from initiator.client.calls import SUBMIT_S, TIMEOUT_S, CallOptions, Calls
 from initiator.client.errors import (
+    ClientError,
     RejectedError,
     TooLateError,
     UnavailableError,
@@ -24,7 +25,7 @@ from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey
 from initiator.client.trust import Judge
 from initiator.client.waiting import ASK_S, Progress
 from initiator.client.wire import Event, Handle
-from initiator.core.events import format_time
+from initiator.core.events import format_time, is_id
 from initiator.core.model import KeyType, Operation, Request
 from initiator.errors import Code
 
@@ -80,7 +81,8 @@ class InitiatorClient:
             nats_options: login, TLS and the like, as `nats.connect` takes them (`user`, `password`, `tls` …).
 
         Raises:
-            UnavailableError: no server answers, or the login is refused.
+            UnavailableError: no server answers.
+            DeniedError: the login is refused, or may not do what a client must.
             RejectedError: `client` is no name of a client.
         """
         link = await Link.connect(servers, client, connect_timeout, nats_options)
@@ -92,7 +94,7 @@ class InitiatorClient:
     async def __aenter__(self) -> Self:
         try:
             await self._calls.listen()
-        except UnavailableError:
+        except ClientError:
             await self.close()
             raise
         return self
@@ -188,8 +190,12 @@ class InitiatorClient:
         )  # fmt: skip
         return cast(ResharedKey, await self._calls.call(request, options))
 
+    async def request(self, request: Request, **options: Unpack[CallOptions]) -> Result:
+        """Any request, and its result: what `keygen`, `sign` and `reshare` do with one that was made already."""
+        return await self._calls.call(request, options)
+
     async def submit(self, request: Request, *, timeout: float = SUBMIT_S, retry: Event | str | None = None) -> Handle:
-        """Put a request into the queue and do not wait for its result; see `requests` for how to make one.
+        """Put a request into the queue and do not wait for its result; make one as `KeygenRequest(wallet_id=…)`.
 
         Args:
             timeout: seconds until the queue must have taken it.
@@ -216,16 +222,27 @@ class InitiatorClient:
         """
         return await self._calls.wallet(wallet_id, asyncio.get_running_loop().time() + ASK_S)
 
-    async def status(self, op: Operation | str, operation_id: str, *, timeout: float = ASK_S) -> Event | None:
+    async def status(
+        self, op: Operation | str, operation_id: str, *, request_seq: int | None = None, timeout: float = ASK_S
+    ) -> Event | None:
         """The last event of an operation of yours; None if there is none (or it waits in the queue).
+
+        Args:
+            request_seq: a request's own sequence (`Handle.sequence`): if that one was refused, its refusal.
 
         Raises:
             RejectedError: no such operation kind, or no id.
             UnavailableError: no daemon answers in time.
         """
-        body = {"op": wire.operation_of(op).value, "id": operation_id}
         deadline = asyncio.get_running_loop().time() + timeout
-        return wire.read_event_or_none((await self._calls.ask("status", body, deadline)).get("event"))
+        body: dict[str, Any] = {"op": wire.operation_of(op).value}
+        if request_seq is None or is_id(operation_id):  # else it was refused for its id
+            body["id"] = operation_id
+        if request_seq is not None:
+            body["request_seq"] = request_seq
+        answer = await self._calls.ask("status", body, deadline)
+        refusal = wire.read_event_or_none(answer.get("rejection"))
+        return refusal or wire.read_event_or_none(answer.get("event"))
 
     async def history(self, op: Operation | str, operation_id: str, *, timeout: float = ASK_S) -> list[Event]:
         """All events of an operation of yours, oldest first. Errors are those of `status`."""
@@ -260,8 +277,8 @@ class InitiatorClient:
                 news.clear()
                 try:
                     answer = await self._calls.ask("events", body, asyncio.get_running_loop().time() + ASK_S)
-                except UnavailableError as error:
-                    if not follow or not answered or error.code == Code.BUS_DENIED or self._link.closed:
+                except UnavailableError:
+                    if not follow or not answered or self._link.closed:
                         raise
                     await asyncio.sleep(1.0)
                     continue

@@ -92,6 +92,10 @@ class UnavailableError(ClientError):
         self.maybe_queued = maybe_queued
 
 
+class DeniedError(ClientError):
+    """NATS refuses the login, or does not let it do what a client must. Again is no help: mend the login first."""
+
+
 class TooLateError(ClientError):
     """It cannot be cancelled any more: complete signed bytes are on record, or were. Wait for its result."""
 

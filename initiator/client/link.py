@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from initiator.client import wire
-from initiator.client.errors import RejectedError, UnavailableError
+from initiator.client.errors import DeniedError, RejectedError, UnavailableError
 from initiator.client.wire import Event
 from initiator.core import subjects
 from initiator.core.model import Operation
@@ -69,7 +69,8 @@ class Link:
             options: for `nats.connect`: login, TLS, inbox prefix.
 
         Raises:
-            UnavailableError: no server answers in time, or the login is refused (`BUS_DENIED`).
+            UnavailableError: no server answers in time.
+            DeniedError: the login is refused.
         """
         nc = Client()
         link = cls(nc, client, owned=True)
@@ -98,16 +99,16 @@ class Link:
             connecting.cancel()
         return link
 
-    def _not_connected(self, servers: str | list[str], error: Exception) -> UnavailableError:
+    def _not_connected(self, servers: str | list[str], error: Exception) -> UnavailableError | DeniedError:
         where = ", ".join(_without_password(url) for url in ([servers] if isinstance(servers, str) else servers))
         said = self._last_error or f"{type(error).__name__}: {error}".strip(": ")
         if self._login_refused.is_set():
             hint = "check user, password or credentials file"
-            return UnavailableError(Code.BUS_DENIED, f"{where}: login refused", hint=hint)
+            return DeniedError(Code.BUS_DENIED, f"{where}: login refused", hint=hint)
         if not isinstance(error, TimeoutError | OSError | nats.errors.Error):
             # what it says may quote the credentials
             hint = "check the login's options, and the form of its files"
-            return UnavailableError(Code.BUS_DENIED, f"{where}: no login ({type(error).__name__})", hint=hint)
+            return DeniedError(Code.BUS_DENIED, f"{where}: no login ({type(error).__name__})", hint=hint)
         return UnavailableError(Code.BUS_UNAVAILABLE, f"{where}: {said}", hint="is nats-server there?")
 
     async def _on_error(self, error: Exception) -> None:
@@ -157,7 +158,7 @@ class Link:
         if self._deaf:
             await subscription.unsubscribe()
             reason = f"NATS does not let us listen to initiator.out.{self.client}.>"
-            raise UnavailableError(Code.BUS_DENIED, reason, hint=_PERMISSIONS)
+            raise DeniedError(Code.BUS_DENIED, reason, hint=_PERMISSIONS)
         self._unsubscribe = subscription.unsubscribe
 
     # --- talking
@@ -236,8 +237,7 @@ class Link:
                     break
             if (refused := self._refused.get(subject)) and refused.is_set():
                 self._refused.pop(subject, None)
-                problem = UnavailableError(Code.BUS_DENIED, f"NATS takes no {subject} from us", hint=_PERMISSIONS)
-                break
+                raise DeniedError(Code.BUS_DENIED, f"NATS takes no {subject} from us", hint=_PERMISSIONS)
             await asyncio.sleep(min(AGAIN_S, max(0.0, deadline - loop.time())))
         problem.maybe_queued = sent
         raise problem

@@ -11,7 +11,7 @@ from initiator.client.aio import InitiatorClient
 from initiator.client.calls import SUBMIT_S, TIMEOUT_S, CallOptions
 from initiator.client.errors import UnavailableError
 from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey, Result, Signature, Wallet
-from initiator.client.waiting import Progress
+from initiator.client.waiting import ASK_S, Progress
 from initiator.client.wire import Event, Handle
 from initiator.core.model import KeyType, Operation, Request
 from initiator.errors import Code
@@ -125,6 +125,10 @@ class SyncInitiatorClient:
         )  # fmt: skip
         return self._run(call)
 
+    def request(self, request: Request, **options: Unpack[CallOptions]) -> Result:
+        """See `InitiatorClient.request`."""
+        return self._run(self._inner.request(request, **options))
+
     def submit(self, request: Request, *, timeout: float = SUBMIT_S, retry: Event | str | None = None) -> Handle:
         """See `InitiatorClient.submit`."""
         return self._run(self._inner.submit(request, timeout=timeout, retry=retry))
@@ -137,9 +141,11 @@ class SyncInitiatorClient:
         """See `InitiatorClient.wallet`."""
         return self._run(self._inner.wallet(wallet_id))
 
-    def status(self, op: Operation | str, operation_id: str, **options: float) -> Event | None:
+    def status(
+        self, op: Operation | str, operation_id: str, *, request_seq: int | None = None, timeout: float = ASK_S
+    ) -> Event | None:
         """See `InitiatorClient.status`."""
-        return self._run(self._inner.status(op, operation_id, **options))
+        return self._run(self._inner.status(op, operation_id, request_seq=request_seq, timeout=timeout))
 
     def history(self, op: Operation | str, operation_id: str, **options: float) -> list[Event]:
         """See `InitiatorClient.history`."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from initiator.client.errors import RejectedError
-from initiator.core import codec, events, identity
+from initiator.core import codec, events, identity, message, validate
 from initiator.core.model import (
     ContentType,
     KeygenRequest,
@@ -21,7 +21,7 @@ from initiator.core.model import (
     ReshareRequest,
     SignRequest,
 )
-from initiator.errors import Code, InitiatorError
+from initiator.errors import Code, InitiatorError, RejectError
 
 CONTENT_TYPE = "Content-Type"
 _BYTES = frozenset({"ecdsa_pub_key", "eddsa_pub_key", "r", "s", "signature", "pub_key"})
@@ -192,9 +192,14 @@ def operation_of(value: Operation | str) -> Operation:
 
 
 def handle_of(client: str, request: Request, retry: Event | str | None) -> Handle:
-    """What a request of this client is followed by; raises RejectedError for text that no message can carry."""
+    """What a request of this client is followed by; raises RejectedError for what no daemon takes."""
     try:
+        # what no daemon takes is refused here, and fills no dead letters
+        validate.parse_by_any(request.operation, _fields(request), ContentType.MSGPACK)
+        message.check_unambiguous(request)
         digest = identity.request_digest(client, request)
+    except RejectError as error:
+        raise RejectedError(error.code, error.reason, field=error.field, hint=error.hint) from None
     except (ValueError, TypeError, AttributeError, InitiatorError) as error:
         raise RejectedError(Code.INVALID_FIELD, f"the request cannot be encoded: {error}") from error
     if isinstance(retry, Event) and retry.outcome != "none":
@@ -206,6 +211,10 @@ def handle_of(client: str, request: Request, retry: Event | str | None) -> Handl
 
 def encode(request: Request) -> bytes:
     """A request's payload, in msgpack."""
+    return codec.encode(ContentType.MSGPACK, _fields(request))
+
+
+def _fields(request: Request) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     match request:
         case KeygenRequest():
@@ -222,7 +231,7 @@ def encode(request: Request) -> bytes:
         fields["expires_at"] = events.format_time(request.expires_at)
     if request.labels:
         fields["labels"] = dict(request.labels)
-    return codec.encode(ContentType.MSGPACK, fields)
+    return fields
 
 
 def read_message(subject: str, headers: Mapping[str, str], data: bytes) -> Event | None:

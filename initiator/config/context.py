@@ -11,8 +11,10 @@ from pydantic import Field
 
 from initiator.config.load import read_file, section_from
 from initiator.config.schema import NatsSettings, Section, Token
+from initiator.errors import Code, HaltError
 
 VARIABLE = "INITIATOR_CLIENT_CONTEXT"
+_HINT = "a login is a YAML file: client: NAME, nats: {servers: [URL], user: …, password_file: …}; see docs/clients.md"
 
 
 class ClientContext(Section):
@@ -53,6 +55,8 @@ def load(path: Path | None, changes: Mapping[str, Any]) -> ClientContext:
     Raises:
         HaltError: `CONFIG_INVALID`, with every error.
     """
+    if path and not path.is_file():
+        raise HaltError(Code.CONFIG_INVALID, f"{path}: no such file", field="--context", hint=_HINT)
     content = read_file(str(path)) if path else {}
     for dotted, value in changes.items():
         if value is not None:
@@ -61,5 +65,7 @@ def load(path: Path | None, changes: Mapping[str, Any]) -> ClientContext:
             for section in sections:
                 into = into.setdefault(section, {})
             into[last] = value
-    hint = f"name a file with --context, or write {own_path()}: client: NAME and nats: {{servers: [URL], user: …}}"
-    return section_from(ClientContext, content, str(path or "login"), hint=hint)
+    if path is None and "client" not in content:
+        reason = f"no --context, no {own_path()}, and no `initiator dev` runs"
+        raise HaltError(Code.CONFIG_INVALID, reason, field="login", hint=_HINT)
+    return section_from(ClientContext, content, str(path or "login"), hint=_HINT)

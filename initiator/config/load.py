@@ -83,7 +83,7 @@ def load_settings(
             key = name.removeprefix(PREFIX).lower().replace("__", ".")
             _merge(merged, _nest(key, value), sources, f"env {name}", problems, "", secrets_allowed=True)
     for key, value in (overrides or {}).items():
-        _merge(merged, _nest(key, value), sources, "--set", problems, "", secrets_allowed=True)
+        _merge(merged, _nest(key, value), sources, "--set", problems, "", secrets_allowed=False)
     settings = _validate(merged, sources, problems)
     if problems or settings is None:
         raise HaltError(Code.CONFIG_INVALID, "; ".join(problems), field="config", hint=_HINT)

@@ -12,9 +12,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from initiator.core import codec, events, subjects
+from initiator.core import codec, events, identity, subjects
 from initiator.core.events import Event, Outcome
-from initiator.core.identity import ID_FIELD
 from initiator.core.lifecycle import REOPEN
 from initiator.core.model import ContentType, Operation
 from initiator.errors import InitiatorError, RejectError
@@ -146,10 +145,9 @@ def encoding_of(letter: DeadLetter) -> ContentType:
 def named_in(letter: DeadLetter, data: bytes) -> str | None:
     """The wallet_id, tx_id or session_id that a payload names: a stranger's text, not checked. None: it names none."""
     try:
-        name = codec.decode(encoding_of(letter), data).get(ID_FIELD[letter.operation])
+        return identity.named(letter.operation, encoding_of(letter), data)
     except RejectError:
         return None
-    return name if isinstance(name, str) and name else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

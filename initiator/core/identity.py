@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 
+from initiator.core import codec
 from initiator.core.message import signed_bytes
-from initiator.core.model import Operation, Request, SignRequest
+from initiator.core.model import ContentType, Operation, Request, SignRequest
 from initiator.errors import Code, RejectError
 
 _DOMAIN = b"initiator-request-v1"  # a change of the form below needs a new one: digests live on in the record
@@ -20,6 +21,15 @@ ID_FIELD = {Operation.KEYGEN: "wallet_id", Operation.SIGN: "tx_id", Operation.RE
 def conflict(operation: Operation) -> RejectError:
     """The refusal of a second payload under one id; whose the first one is stays untold."""
     return RejectError(Code.CONFLICT, f"this {operation} id is taken by a different request", field=ID_FIELD[operation])
+
+
+def named(operation: Operation, encoding: ContentType, data: bytes) -> str | None:
+    """The id that a payload names, whatever else is wrong with it: a stranger's text, not checked; None: none."""
+    try:
+        name = codec.decode(encoding, data).get(ID_FIELD[operation])
+    except RejectError:
+        return None
+    return name if isinstance(name, str) and name else None
 
 
 def request_digest(client: str, request: Request) -> str:

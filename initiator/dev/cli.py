@@ -6,16 +6,20 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import click
 
 from initiator.config import context
 from initiator.dev.stack import CHAIN_CODE, Stack, StackOptions, running_stack
+from initiator.errors import InitiatorError
 
 
 @click.command()
@@ -45,28 +49,47 @@ async def _dev(
             from initiator.dev.once import demonstrate
 
             return await demonstrate(stack)
-        with context_of(stack):
-            _greet(stack)
+        with context_of(stack) as ours:
+            _greet(stack, ours=ours)
             return await _until_interrupted(stack)
 
 
 @contextlib.contextmanager
-def context_of(stack: Stack) -> Iterator[None]:
-    """The login that `initiator request` and its like use while this stack runs."""
-    client = stack.options.clients[0]
-    login = {"servers": [stack.nats_url], "user": client, "password_file": stack.secret_file(client)}
-    content = json.dumps({"client": client, "nats": login, "chain_code": CHAIN_CODE}, indent=2)
+def context_of(stack: Stack) -> Iterator[bool]:
+    """The login that `initiator request` and its like use while this stack runs; yields whether it is this stack's.
+
+    A stack that runs already keeps it: nobody's commands go to another one in the middle of what he does.
+    """
     path = context.development_path()
+    if _another_runs(path):
+        yield False
+        return
+    content = _login_of(stack)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(content)
     try:
-        yield
+        yield True
     finally:
         with contextlib.suppress(OSError):
             if path.read_text() == content:  # else a later stack's
                 path.unlink()
+
+
+def _login_of(stack: Stack) -> str:
+    client = stack.options.clients[0]
+    login = {"servers": [stack.nats_url], "user": client, "password_file": stack.secret_file(client)}
+    return json.dumps({"client": client, "nats": login, "chain_code": CHAIN_CODE}, indent=2)
+
+
+def _another_runs(path: Path) -> bool:
+    """Whether the server of the stack that left its login there still listens."""
+    with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
+        where = urlsplit(json.loads(path.read_text())["nats"]["servers"][0])
+        with socket.create_connection((str(where.hostname), where.port or 4222), timeout=1.0):
+            return True
+    return False
 
 
 def environment_of(stack: Stack) -> dict[str, str]:
@@ -75,6 +98,7 @@ def environment_of(stack: Stack) -> dict[str, str]:
     for client in stack.options.clients:
         found[f"{client.upper()}_USER"] = client
         found[f"{client.upper()}_PASSWORD"] = stack.password(client)
+    found["CHAIN_CODE"] = CHAIN_CODE
     found["INITIATOR_CONFIG"] = str(stack.config_path)
     if stack.public_key is not None:
         found["EVENT_INITIATOR_PUBKEY"] = stack.public_key.hex
@@ -87,24 +111,37 @@ def _write_env(path: Path, stack: Stack) -> None:
         file.writelines(f"export {name}='{value}'\n" for name, value in environment_of(stack).items())
 
 
-def _greet(stack: Stack) -> None:
+def _greet(stack: Stack, *, ours: bool) -> None:
     client = stack.options.clients[0]
     login = f"-s {stack.nats_url} --user {client} --password {stack.password(client)}"
+    program = "initiator" if shutil.which("initiator") else sys.argv[0]
+    own = ""
+    if not ours:
+        path = stack.folder / "client.json"
+        path.touch(mode=0o600)
+        path.write_text(_login_of(stack))
+        own = f" --context {path}"
+        click.echo(f"another `initiator dev` runs already: commands go there, unless they name this one with{own}")
     click.echo(f"""
 ready.
 
   NATS            {stack.nats_url}
   clients         {", ".join(f"{name} / {stack.password(name)}" for name in stack.options.clients)}
+  chain code      {CHAIN_CODE}
   health          http://127.0.0.1:{stack.http_port}/readyz?verbose
   metrics         http://127.0.0.1:{stack.http_port}/metrics
-  daemon's log    {stack.folder / "initiator.log"}
+  daemon          pid {stack.daemon.pid if stack.daemon else "-"}; when it dies, it is started again
+  its log         {stack.folder / "initiator.log"}
   its settings    {stack.config_path}
+
+All of it is gone with this program, wallets included.
 
 try, in another terminal:
 
-  initiator request keygen --wallet-id w1 --wait
-  initiator request sign --wallet-id w1 --key-type ed25519 --tx 0102030405 --wait
-  initiator events --follow
+  {program} request keygen --wallet-id w1 --wait{own}
+  {program} request sign --wallet-id w1 --key-type ed25519 --tx 0102030405 --wait{own}
+  {program} events --follow{own}
+  {program} --config {stack.config_path} top
 
 or, with the nats command line:
 
@@ -116,18 +153,27 @@ Ctrl-C ends everything.""")
 
 
 async def _until_interrupted(stack: Stack) -> int:
+    """Keep the daemon running, as a cluster would, until Ctrl-C."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stopping = asyncio.create_task(stop.wait())
-    daemon = stack.daemon
-    if daemon is None:
-        return 1
-    ended = asyncio.create_task(daemon.wait())
-    await asyncio.wait({stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
-    if ended.done() and not stop.is_set():
-        click.echo(f"the daemon ended by itself:\n{stack.daemon_log()[-2000:]}", err=True)
-        return 1
-    ended.cancel()
+    while stack.daemon is not None:
+        ended = asyncio.create_task(stack.daemon.wait())
+        await asyncio.wait({stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            ended.cancel()
+            break
+        click.echo(f"the daemon ended ({_how(ended.result())}); it is started again …", err=True)
+        try:
+            await stack.start_daemon()
+        except (InitiatorError, TimeoutError) as error:
+            click.echo(f"it does not start again: {error}", err=True)
+            return 1
+        click.echo(f"ready; the daemon is pid {stack.daemon.pid if stack.daemon else '-'}", err=True)
     click.echo("stopping …")
     return 0
+
+
+def _how(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

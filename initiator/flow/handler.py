@@ -115,7 +115,7 @@ class Handler:
         if work is None:
             return
         if isinstance(work, Refusal):
-            await self._reject(held, work.error, None, work.encoding, work.seen)
+            await self._reject(held, work.error, work.operation_id, work.encoding, work.seen)
             return
         try:
             final = await self._advance(work)

@@ -6,8 +6,6 @@ One room for the handler and for whoever rehearses it: what passes here is refus
 from __future__ import annotations
 
 import contextlib
-import sys
-from typing import get_args
 
 from initiator.config.schema import Settings
 from initiator.core import codec, message, policy, validate
@@ -51,14 +49,6 @@ class Intake:
 
     def reread(self, operation: Operation, encoding: ContentType, data: bytes) -> Request | None:
         """A payload by the widest bounds that any configuration may have had; None if it is no request by any."""
-        for rules in _WIDEST:
-            with contextlib.suppress(RejectError):
-                return validate.parse_request(operation, codec.decode(encoding, data), encoding, rules, now=0.0)
+        with contextlib.suppress(RejectError):
+            return validate.parse_by_any(operation, codec.decode(encoding, data), encoding)
         return None
-
-
-# no form of tx_ids is the widest
-_WIDEST = [
-    validate.Rules(max_tx_bytes=sys.maxsize, tx_id_form=form, max_expiry_s=sys.maxsize, max_labels=sys.maxsize)
-    for form in get_args(validate.TxIdForm)
-]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from initiator.config.schema import Settings
 from initiator.core import codec, identity
+from initiator.core.events import is_id
 from initiator.core.lifecycle import REOPEN, Claimant
 from initiator.core.model import ContentType, Request
 from initiator.errors import Code, RejectError
@@ -23,10 +24,15 @@ from initiator.record import Entry, Record, Seen
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What its sender is told, and in which encoding; only if the record is still as it was `seen`."""
+    """What its sender is told, and in which encoding; only if the record is still as it was `seen`.
+
+    Attributes:
+        operation_id: the id that it names, if that could be one.
+    """
 
     error: RejectError
     encoding: ContentType
+    operation_id: str | None
     seen: Seen | None = None
 
 
@@ -72,7 +78,8 @@ class Reception:
             encoding = codec.content_type(held.delivery.message.headers.get("Content-Type"))
             request = self._intake.read(held.client, held.operation, encoding, held.data, self._clock.now())
         except RejectError as error:
-            refusal = Refusal(error, encoding)
+            named = identity.named(held.operation, encoding, held.data)
+            refusal = Refusal(error, encoding, named if named and is_id(named) else None)
             return await self._take_up(held, refusal)
         return _work(held, request, encoding)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from initiator.bus.connection import Connection
-from initiator.client import InitiatorClient, UnavailableError
+from initiator.client import DeniedError, InitiatorClient
 from initiator.config.schema import NatsSettings
 from initiator.dev import servers
 from initiator.errors import HaltError
@@ -37,7 +37,7 @@ async def test_the_seed_of_an_nkey(tmp_path: Path) -> None:
         with pytest.raises(HaltError) as refused:
             await Connection(NatsSettings(servers=(url,), nkey_seed_file=str(files["stranger"])), "test").open()
         assert refused.value.code == "BUS_DENIED"
-        with pytest.raises(UnavailableError) as denied:
+        with pytest.raises(DeniedError) as denied:
             async with InitiatorClient.connect(url, client="alice", nkeys_seed=str(files["stranger"])):
                 pass
         assert denied.value.code == "BUS_DENIED"
@@ -67,7 +67,7 @@ async def test_a_file_that_holds_no_login(tmp_path: Path, content: bytes) -> Non
             assert "rubbish" not in str(halted.value)
         for option in ("user_credentials", "nkeys_seed"):
             login: dict[str, Any] = {option: str(broken)}
-            with pytest.raises(UnavailableError) as denied:
+            with pytest.raises(DeniedError) as denied:
                 async with InitiatorClient.connect(url, client="alice", **login):
                     pass
             assert denied.value.code == "BUS_DENIED"
@@ -76,7 +76,7 @@ async def test_a_file_that_holds_no_login(tmp_path: Path, content: bytes) -> Non
 async def test_a_client_that_may_not_listen_is_told_so(tmp_path: Path) -> None:
     config, creds = with_operator(tmp_path, sub={"allow": ["_INBOX.>"]})
     async with serving(config, tmp_path) as url:
-        with pytest.raises(UnavailableError, match="does not let us listen to initiator") as denied:
+        with pytest.raises(DeniedError, match="does not let us listen to initiator") as denied:
             async with InitiatorClient.connect(url, client="alice", user_credentials=str(creds)):
                 pass
         assert denied.value.code == "BUS_DENIED"

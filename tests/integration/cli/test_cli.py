@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from initiator import __version__
+from initiator import cli as cli_module
 
 
 def initiator(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -34,6 +35,12 @@ BAD = [
     (("burn",), 2, "No such command 'burn'"),
     (("--set", "log.level", "config", "check"), 2, "--set: expected KEY=VALUE, got 'log.level'"),
     (("--set", "log.level=loud", "config", "check"), 2, "CONFIG_INVALID config: log.level (--set): expected 'debug',"),
+    (
+        ("--set", "nats.password=hunter2", "config", "check"),
+        2,
+        "nats.password (--set): secrets only from the environment",
+    ),
+    (("chekc",), 2, "No such command 'chekc'. Did you mean 'check'?"),
     (("--config", "/nowhere.yaml", "run"), 2, "CONFIG_INVALID config: /nowhere.yaml: No such file or directory"),
     (("--set", "environment=production", "run"), 2, "production needs the pin"),
     (("--set", "signer.type=local", "--set", "http.enabled=false", "run"), 2, "signer.local.path: no key file is"),
@@ -69,5 +76,23 @@ def test_config_show_tells_each_value_its_source_and_no_secret(tmp_path: Path) -
     assert "hunter2" not in shown.stdout
 
 
-def test_config_check_says_ok() -> None:
-    assert initiator("config", "check").stdout == "ok\n"
+def test_config_check_says_ok_and_what_a_daemon_still_needs() -> None:
+    done = initiator("config", "check")
+    assert (done.returncode, done.stdout) == (0, "ok\n")
+    assert done.stderr.splitlines() == [
+        "to run it needs signer.kms.key_id",
+        "to run it needs clients: without one nobody may ask for anything",
+    ]
+    whole = initiator("--set", "signer.kms.key_id=alias/x", "--set", "clients.alice={}", "config", "check")
+    assert (whole.stdout, whole.stderr) == ("ok\n", "")
+
+
+def test_a_bug_has_an_exit_code_of_its_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(*_arguments: object, **_options: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    monkeypatch.setattr(cli_module, "cli", fails)
+    with pytest.raises(SystemExit) as ended:
+        cli_module.main()
+    assert ended.value.code == 70
+    assert "please report it" in capsys.readouterr().err

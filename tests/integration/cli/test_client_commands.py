@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -121,7 +122,9 @@ async def test_a_person_sees_how_it_goes(stack: Stack) -> None:
     code, seen = on_terminal("wallet", name, "--path", "44/60/0")
     assert (code, seen.splitlines()[0]) == (0, f"wallet {name} at 44/60/0")
     code, seen = on_terminal("request", "keygen", "--wallet-id", name)
-    assert (code, seen.splitlines()[1]) == (0, f"ask with: initiator status keygen {name}")
+    ask = seen.splitlines()[1].removeprefix("ask with: initiator ")
+    assert (code, ask.rpartition(" ")[0]) == (0, f"status keygen {name} --request")
+    assert run(*ask.split())[1][0]["id"] == name
 
 
 @pytest.mark.parametrize(
@@ -155,19 +158,84 @@ async def test_what_goes_on_is_picked_up_again(stack: Stack) -> None:
     assert (code, line["state"]) == (0, "completed")
 
 
+async def test_what_was_refused_is_found_by_its_request(stack: Stack) -> None:
+    name, tx_id, digest = wallet(), new_id("t"), DIGEST
+    first = ["request", "sign", "--wallet-id", name, "--key-type", "secp256k1", "--tx-id", tx_id, "--tx"]
+    assert run(*first, digest, "--wait")[0] == 0
+    code, (queued,), _ = run(*first, "aa" * 32)  # another payload
+    assert (code, queued["id"]) == (0, tx_id)
+    code, (refused,), _ = run("status", "sign", tx_id, "--request", str(queued["request_seq"]))
+    assert (code, refused["state"], refused["code"], refused["id"]) == (3, "rejected", "CONFLICT", tx_id)
+    assert run("status", "sign", tx_id)[0] == 0
+
+
+async def test_cancelling_is_for_good_or_too_late(stack: Stack) -> None:
+    name = wallet()
+    code, (late,), _ = run("cancel", "keygen", name)
+    assert (code, late["state"], late["code"], late["id"]) == (4, "too_late", "TOO_LATE", name)
+    code, (unknown,), _ = run("cancel", "keygen", "nobody")
+    assert (code, unknown["state"]) == (1, "unknown")
+    # to be cancelled in time: one whose deadline passes while KMS cannot be asked is over by itself
+    past = ["--expires", "2020-01-01T00:00:00Z"]
+    code, (refused,), _ = run("request", "keygen", "--wallet-id", new_id("w"), "--wait", *past)
+    assert (code, refused["code"]) == (3, "EXPIRED")
+
+
+async def test_whoever_is_interrupted_is_told_how_to_go_on(stack: Stack) -> None:
+    name = new_id("w")
+    child = stack.daemon
+    assert child is not None
+    child.send_signal(signal.SIGSTOP)
+    try:
+        asking = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "initiator", "request", "keygen", "--wallet-id", name, "--wait",
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+        )  # fmt: skip
+        await asyncio.sleep(2.0)
+        asking.send_signal(signal.SIGINT)
+        _, errors = await asyncio.wait_for(asking.communicate(), 20)
+    finally:
+        child.send_signal(signal.SIGCONT)
+    assert (asking.returncode, "Traceback" in errors.decode()) == (130, False)
+    assert f"initiator status keygen {name}" in errors.decode()
+
+
+async def test_every_end_names_its_operation_and_what_to_do(stack: Stack) -> None:
+    code, (ended,), _ = run("request", "sign", "--wallet-id", "nobody", "--key-type", "ed25519", "--tx", "01", "--wait")
+    assert (code, ended["op"], ended["outcome"]) == (4, "sign", "unknown")
+    assert f"initiator status sign {ended['id']}" in ended["hint"]
+    code, seen = on_terminal(
+        "request", "sign", "--wallet-id", "nobody", "--key-type", "ed25519", "--tx", "01", "--tx-id", "t1x", "--wait"
+    )
+    assert code == 4
+    assert seen.splitlines()[0] == "sign t1x"
+    assert "sign t1x: failed, outcome unknown: NODES_ERROR" in seen
+    assert "hint: never ask again under another id; a late success may come: initiator status sign t1x" in seen
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["request", "sign", "--wallet-id", "w", "--key-type", "ed25519"], "exactly one of --tx"),
-        (["request", "sign", "--wallet-id", "w", "--key-type", "ed25519", "--tx", "0g"], "expected hex"),
+        (
+            ["request", "sign", "--wallet-id", "w", "--key-type", "ed25519", "--tx", "abc"],
+            "expected pairs of hex digits, got 3 characters",
+        ),
         (["request", "sign", "--wallet-id", "w", "--key-type", "ed25519", "--tx-base64", "?"], "expected padded"),
         (["request", "sign", "--wallet-id", "w", "--key-type", "rsa", "--tx", "01"], "'rsa' is not one of"),
         (["request", "sign", "--wallet-id", "w", "--key-type", "ed25519", "--tx", "01", "--path", "44'/0"], "hardened"),
+        (
+            ["request", "sign", "--wallet-id", "w", "--key-type", "ed25519", "--tx", "01", "--path", "44//60"],
+            "hardened",
+        ),
+        (["request", "sign", "--wallet-id", "w", "--key-type", "ed25519", "--tx", "01", "--path", "4_4"], "hardened"),
+        (["request", "keygen", "--wallet-id", "w", "--label", "a=b", "--label", "a=c"], "each key once"),
+        (["requst", "keygen"], "Did you mean 'request'?"),
         (["request", "keygen", "--wallet-id", "w", "--expires", "soon"], "expected RFC 3339"),
         (["request", "keygen", "--wallet-id", "w", "--label", "x"], "expected KEY=VALUE"),
         (["events", "--since", "yesterday"], "expected RFC 3339"),
         (["status", "burn", "w"], "'burn' is not one of"),
-        (["wallet", "w", "--context", "/nowhere"], "No such file"),
+        (["wallet", "w", "--context", "/nowhere"], "--context: /nowhere: no such file"),
     ],
 )
 async def test_wrong_usage_says_what_was_expected(stack: Stack, arguments: list[str], says: str) -> None:

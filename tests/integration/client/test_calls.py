@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from initiator.client import (
+    DeniedError,
     EcdsaSignature,
     EddsaSignature,
     Event,
@@ -197,7 +198,8 @@ async def test_another_payload_under_the_same_id_is_refused_and_gets_no_foreign_
         ({"expires_at": datetime.now(UTC) - timedelta(hours=1)}, "EXPIRED", "expires_at"),
         ({"expires_at": datetime(2030, 1, 1)}, "INVALID_FIELD", "expires_at"),
         ({"labels": {"k": "v" * 200}}, "INVALID_FIELD", "labels"),
-        ({"wallet_id": "\ud800"}, "INVALID_FIELD", None),
+        ({"wallet_id": "\ud800"}, "INVALID_FIELD", "wallet_id"),
+        ({"labels": {"\ud800": ""}}, "INVALID_FIELD", "labels"),
     ],
 )
 async def test_what_is_wrong_is_named(alice: InitiatorClient, change: dict[str, object], code: str, field: str) -> None:
@@ -288,7 +290,7 @@ async def test_a_client_that_is_not_known_is_told(stack: Stack, user: str, clien
 
 async def test_a_wrong_password_and_a_server_that_is_not_there(stack: Stack) -> None:
     began = asyncio.get_running_loop().time()
-    with pytest.raises(UnavailableError) as denied:
+    with pytest.raises(DeniedError) as denied:
         async with InitiatorClient.connect(stack.nats_url, client="alice", user="alice", password="no"):
             pass
     assert denied.value.code == "BUS_DENIED"
