@@ -64,6 +64,7 @@ class App:
         self._abort = asyncio.Event()
         self._same_nats = settings.mpcium.nats is None
         self._connection = Connection(settings.nats, "initiator", self._part("nats"))
+        self._questions = Connection(settings.nats, "initiator-questions")
         self._nodes_connection = (
             self._connection
             if settings.mpcium.nats is None
@@ -71,6 +72,11 @@ class App:
         )
         self._connect = connect or partial(connect_signer, metrics=self.metrics, limiter=self._shared_limiter())
         self.http = HealthServer(settings.http, self.health, self.metrics.registry)
+
+    @property
+    def _connections(self) -> list[Connection]:
+        nodes = [] if self._same_nats else [self._nodes_connection]
+        return [self._connection, self._questions, *nodes]
 
     def _shared_limiter(self) -> Limiter | None:
         """What all replicas share; it asks NATS, and so is of use once that is there."""
@@ -150,18 +156,20 @@ class App:
             await self._start("nats", self._connection.open)
             if not self._same_nats:
                 await self._start("nodes", self._nodes_connection.open)
-            parts = Assembly(self.settings, self._connection, self._nodes_connection, self.health, self.metrics)
+            await self._start("nats", self._questions.open)
+            parts = Assembly(
+                self.settings, self._connection, self._questions, self._nodes_connection, self.health, self.metrics
+            )
             await self._start("streams", parts.ensure_streams)
             if not self._stop.is_set():
                 await self._work(parts, signer)
         except _StoppedError:
             return 0
         else:
-            lost = self._connection.closed.is_set() or self._nodes_connection.closed.is_set()
-            return 1 if lost else 0
+            return 1 if any(connection.closed.is_set() for connection in self._connections) else 0
         finally:
-            await self._nodes_connection.close()
-            await self._connection.close()
+            for connection in reversed(self._connections):
+                await connection.close()
             if signer is not None:
                 await signer.close()
             log.info("daemon.stopped")
@@ -203,7 +211,7 @@ class App:
         await self._until_stopped(worker, [*parts.chores(), partial(self._watch_signer, signer), reload.run])
 
     async def _until_stopped(self, worker: Worker, chores: list[Chore]) -> None:
-        for connection in (self._connection, self._nodes_connection):
+        for connection in self._connections:
             chores.append(partial(self._leave_when_closed, connection))
         watchers = [asyncio.create_task(_unfailing(chore)) for chore in chores]
         self.health.set("worker", True)

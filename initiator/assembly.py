@@ -58,14 +58,22 @@ class Assembly:
 
     Args:
         connection: to our own account.
-        nodes_connection: to the nodes' account; may be the same one.
+        questions: to our own account, for what clients ask.
+        nodes_connection: to the nodes' account; may be the same one as the first.
     """
 
     def __init__(
-        self, settings: Settings, connection: Connection, nodes_connection: Connection, health: Health, metrics: Metrics
+        self,
+        settings: Settings,
+        connection: Connection,
+        questions: Connection,
+        nodes_connection: Connection,
+        health: Health,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._connection = connection
+        self._questions = questions
         self._nodes_connection = nodes_connection
         self._health = health
         self._metrics = metrics
@@ -178,7 +186,8 @@ class Assembly:
         for state in ("completed", "failed", "retrying"):
             await self._connection.subscribe(f"initiator.out.*.*.*.{state}", on_event)
         self._connection.on_return(self._board.poke_all)
-        answering = Answering(self._connection, self._settings.query.concurrency, self._clients.weight_of)
+        query = self._settings.query
+        answering = Answering(self._questions, query.concurrency, query.per_client_per_s, self._clients.weight_of)
         await QueryService(answering, self._js, self._record, self._settings, self._clock).start()
         await CancelService(answering, self._record, self._journal).start()
         metadata = {

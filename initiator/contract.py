@@ -18,9 +18,11 @@ from initiator import __version__
 from initiator.config.schema import LimitSettings
 from initiator.core import result, validate
 from initiator.core.events import Outcome, State
-from initiator.core.model import KeyType, Operation
+from initiator.core.lifecycle import REOPEN
+from initiator.core.model import ContentType, KeyType, Operation
 from initiator.core.wallet import Status
 from initiator.errors import Code
+from initiator.record import REPEATED
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -272,7 +274,7 @@ def asyncapi() -> Schema:
         channels[f"event_{state}"] = {
             "address": f"initiator.out.{{client}}.{{op}}.{{id}}.{state}",
             "parameters": place,
-            "messages": {"event": _message(f"event-{state}.json")},
+            "messages": {"event": _message(f"event-{state}.json", _TELLING)},
         }
         operations[f"tell_{state}"] = {"action": "send", "channel": {"$ref": f"#/channels/event_{state}"}}
     return {
@@ -294,7 +296,9 @@ def _add(
     channels: Schema, operations: Schema, name: str, address: str, parameters: Schema, asked: str, answered: str
 ) -> None:
     """A channel with its replies, on the subject that the asker names."""
-    channels[name] = {"address": address, "parameters": parameters, "messages": {"question": _message(asked)}}
+    headers = _ASKING if name.startswith("request_") else None
+    question = _message(asked, headers)
+    channels[name] = {"address": address, "parameters": parameters, "messages": {"question": question}}
     channels[f"{name}_reply"] = {
         "address": None,
         "messages": {"answer": _message(answered), "error": _message("answer-error.json")},
@@ -309,8 +313,21 @@ def _add(
     }
 
 
-def _message(file: str) -> Schema:
-    return {"contentType": "application/json", "payload": {"$ref": f"./{file}"}}
+_ENCODING: Schema = {
+    "Content-Type": {"enum": [kind.value for kind in ContentType], "description": "of this message"},
+}
+_ASKING: Schema = _ENCODING | {
+    REOPEN: TEXT | {"description": "event_id of the failure, with outcome none, that this request goes on after"},
+}
+_TELLING: Schema = _ENCODING | {
+    REPEATED: {"const": "true", "description": "told again, to whoever has asked again; it may be old"},
+    "Nats-Sequence": TEXT | {"description": "its place in the record"},
+}
+
+
+def _message(file: str, headers: Schema | None = None) -> Schema:
+    told = {"headers": {"type": "object", "properties": headers}} if headers else {}
+    return {"contentType": "application/json", "payload": {"$ref": f"./{file}"}} | told
 
 
 def documents() -> dict[str, str]:

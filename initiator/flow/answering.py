@@ -1,9 +1,10 @@
 """Answers to clients' requests on core NATS: concurrent, bounded, in turns between clients, and leaking nothing.
 
 Invariants:
-- a bounded number is answered at once, in turns: nobody waits behind another's questions; what one client has waiting
-  is bounded, and what is beyond it is told so at once;
-- every request with a reply subject gets one JSON answer, an error with its code, reason and field among them;
+- a bounded number is answered at once, in turns, and so many of each client a second: nobody waits behind another's
+  questions, and signing goes on; what one client has waiting is bounded, and what is beyond it is told so;
+- who asks on regardless is told no more, since telling would be the harm;
+- every other request with a reply subject gets one JSON answer, an error with its code, reason and field among them;
 - an error that nobody foresaw answers `INTERNAL` and leaks nothing.
 """
 
@@ -13,7 +14,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +23,15 @@ from initiator.core import codec, events, subjects
 from initiator.core.model import ContentType, Operation
 from initiator.errors import Code, InitiatorError, RejectError, RetryError
 from initiator.flow.lane import Gate
+from initiator.flow.pace import Pace
 from initiator.log import get_logger
 
 log = get_logger()
 QUEUE_GROUP = "initiator-query"
-MOST_WAITING = 1024  # questions of one client, for each place in which one is answered at once: plenty
+MOST_WAITING = 1024  # questions of one client
+MOST_BYTES = 4096  # no question of ours has a tenth of it
+REFUSALS_PER_S = 200.0  # to one client, of questions that nobody looks at
+FLOOD_LOG_S = 10.0
 INTERNAL = "INTERNAL"
 Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """From a client's name and a JSON body to a JSON answer."""
@@ -54,13 +59,18 @@ class Answering:
     """Serves subjects with functions.
 
     Args:
+        connection: one of its own, so that a flood of questions does not stand before what the others carry.
         concurrency: questions answered at once.
+        per_s: questions of one client that are answered a second.
         weight_of: a client's share of turns.
     """
 
-    def __init__(self, connection: Connection, concurrency: int, weight_of: Callable[[str], int]) -> None:
+    def __init__(self, connection: Connection, concurrency: int, per_s: float, weight_of: Callable[[str], int]) -> None:
         self._connection = connection
         self._gate = Gate(concurrency, weight_of)
+        self._pace = Pace(per_s, time.monotonic)
+        self._refusals = Pace(REFUSALS_PER_S, time.monotonic)
+        self._floods = Pace(1 / FLOOD_LOG_S, time.monotonic)
         self._waiting: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self.endpoints: list[Endpoint] = []
@@ -81,27 +91,49 @@ class Answering:
                 return
             _, _, client, *kind = message.subject.split(".")
             endpoint = found.get(kind[0]) if by_kind else next(iter(found.values()))
-            task = asyncio.create_task(self._serve(message, client, endpoint, list(found)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            problem = self._problem(message, client, endpoint, list(found))
+            if endpoint is not None and problem is None:
+                self._waiting[client] += 1  # now: many may come before its task has begun
+                self._go(self._in_turn(message, client, endpoint))
+            elif problem is not None:
+                self._turn_away(message, client, endpoint, problem)
 
         await self._connection.subscribe(subject, on_message, queue=QUEUE_GROUP)
 
-    async def _serve(self, message: Message, client: str, endpoint: Endpoint | None, kinds: list[str]) -> None:
+    def _go(self, doing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(doing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _problem(
+        self, message: Message, client: str, endpoint: Endpoint | None, kinds: list[str]
+    ) -> InitiatorError | None:
+        """Why nobody looks at a question; it has cost next to nothing so far."""
         if not subjects.is_client(client):  # injection: a wildcard would read everybody's
-            await self._refuse(message, RejectError(Code.INVALID_SUBJECT, "expected a client's name", field="subject"))
-        elif endpoint is None:
-            reason = f"expected {', '.join(kinds)}"
-            await self._refuse(message, RejectError(Code.INVALID_SUBJECT, reason, field="subject"))
-        elif self._waiting[client] >= MOST_WAITING:
-            reason = f"{MOST_WAITING} questions of yours wait already"
-            await self._refuse(message, RetryError(Code.QUERY_BUSY, reason))
-        else:
-            await self._in_turn(message, client, endpoint)
+            return RejectError(Code.INVALID_SUBJECT, "expected a client's name", field="subject")
+        if endpoint is None:
+            return RejectError(Code.INVALID_SUBJECT, f"expected {', '.join(kinds)}", field="subject")
+        if len(message.data) > MOST_BYTES:  # flood: a megabyte of brackets takes long to read
+            reason = f"expected at most {MOST_BYTES} bytes, got {len(message.data)}"
+            return RejectError(Code.TOO_LARGE, reason, field="payload")
+        if self._waiting[client] >= MOST_WAITING:
+            return RetryError(Code.QUERY_BUSY, f"{MOST_WAITING} questions of yours wait already")
+        return None
+
+    def _turn_away(self, message: Message, client: str, endpoint: Endpoint | None, problem: InitiatorError) -> None:
+        if endpoint is not None:
+            endpoint.requests += 1
+            endpoint.errors += 1
+            endpoint.last_error = problem.code.value
+        if self._refusals.take_if_due(client):
+            self._go(self._say(message, _described(problem), problem.code.value))
+        elif self._floods.take_if_due(client):
+            log.warning("query.flood", client=client, code=problem.code.value)
 
     async def _in_turn(self, message: Message, client: str, endpoint: Endpoint) -> None:
-        self._waiting[client] += 1
         try:
+            if (wait_s := self._pace.wait_s(client)) > 0:
+                await asyncio.sleep(wait_s)
             async with self._gate.turn(client):
                 await self._answer(message, client, endpoint)
         finally:
@@ -127,9 +159,6 @@ class Answering:
             endpoint.last_error = problem
         await self._say(message, said, problem)
 
-    async def _refuse(self, message: Message, error: InitiatorError) -> None:
-        await self._say(message, _described(error), error.code.value)
-
     async def _say(self, message: Message, said: dict[str, Any], problem: str) -> None:
         headers = {"Content-Type": ContentType.JSON.value}
         if problem:  # as clients of NATS' services read it
@@ -147,6 +176,7 @@ _STATUS = {
     Code.QUERY_BUSY.value: "429",
     Code.NOT_FOUND.value: "404",
     Code.TOO_LATE.value: "409",
+    Code.TOO_LARGE.value: "413",
 }
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from nats.aio.msg import Msg
 from nats.micro.service import ServiceInfo, ServicePing, ServiceStats
+from structlog.testing import capture_logs
 
 from initiator import __version__
 from initiator.core.spki import fingerprint
@@ -99,13 +101,57 @@ async def test_one_clients_questions_do_not_hold_up_anothers(server: Bench) -> N
         assert place < 500, place
 
 
-async def test_who_asks_too_much_is_told_at_once(server: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_asks_too_much_is_told_and_then_no_more(server: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "MOST_WAITING", 10)
-    async with daemon(settings_for(server.url, query={"concurrency": 1})):
-        questions = [ask(server, "history", {"op": "keygen", "id": "w"}) for _ in range(100)]
-        answers = await asyncio.gather(*questions)
-        refused = [answer["error"]["code"] for answer in answers if "error" in answer]
-        assert refused
-        assert set(refused) == {"QUERY_BUSY"}
-        assert len(refused) < 100
-        assert await ask(server, "status", {"op": "keygen", "id": "w"}) == {"event": None}
+    monkeypatch.setattr(answering, "REFUSALS_PER_S", 5.0)
+    with capture_logs() as logs:
+        async with daemon(settings_for(server.url, query={"concurrency": 1})):
+            answers, inbox = [], server.nc.new_inbox()
+
+            async def on_answer(message: Msg) -> None:
+                answers.append(json.loads(message.data))
+
+            await server.nc.subscribe(inbox, cb=on_answer)
+            for _ in range(200):
+                body = b'{"op":"keygen","id":"w"}'
+                await server.nc.publish("initiator.query.alice.history", body, reply=inbox)
+            await server.nc.flush()
+            await asyncio.sleep(1.0)
+            refused = [answer["error"]["code"] for answer in answers if "error" in answer]
+            assert 5 <= len(refused) <= 15
+            assert set(refused) == {"QUERY_BUSY"}
+            assert 10 <= len(answers) - len(refused) < 100  # those that waited
+            assert await ask(server, "status", {"op": "keygen", "id": "w"}) == {"event": None}
+            (raw,) = await all_of(server, "$SRV.STATS", 1)
+            history = next(one for one in raw["endpoints"] if one["name"] == "history")
+            assert (history["num_requests"], history["last_error"]) == (200, "QUERY_BUSY")
+    assert [line["client"] for line in logs if line["event"] == "query.flood"] == ["alice"]
+
+
+async def test_each_client_has_so_many_answers_a_second(server: Bench) -> None:
+    async with daemon(settings_for(server.url, query={"per_client_per_s": 10})):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        flood = [asyncio.create_task(ask(server, "status", {"op": "keygen", "id": "w"})) for _ in range(30)]
+        await asyncio.sleep(0.1)
+        assert await ask(server, "status", {"op": "keygen", "id": "w"}, "bob") == {"event": None}
+        assert loop.time() - began < 1.0
+        assert [await one for one in flood] == [{"event": None}] * 30
+        assert 1.7 < loop.time() - began < 6.0  # ten at once, and twenty at ten a second
+
+
+@pytest.mark.parametrize("body", [b"[" + b"{}," * 2000 + b"{}]", b" " * 4097])
+async def test_a_large_question_is_not_even_read(server: Bench, body: bytes) -> None:
+    async with daemon(settings_for(server.url)):
+        answer = json.loads((await server.nc.request("initiator.query.alice.status", body, timeout=5)).data)
+        assert (answer["error"]["code"], answer["error"]["field"]) == ("TOO_LARGE", "payload")
+        assert answer["error"]["reason"] == f"expected at most 4096 bytes, got {len(body)}"
+
+
+async def test_questions_come_over_a_connection_of_their_own(server: Bench) -> None:
+    """What they hold up is not what carries requests and acknowledgements."""
+    async with daemon(settings_for(server.url)) as app:
+        before = app._questions._client.stats["in_msgs"]
+        for _ in range(10):
+            await ask(server, "status", {"op": "keygen", "id": "w"})
+        assert app._questions._client.stats["in_msgs"] - before == 10
