@@ -37,7 +37,8 @@ _COMMANDS = {
 }
 
 
-_BUG = 70  # EX_SOFTWARE of sysexits.h: no other exit code means this
+# of sysexits.h: no other exit code means the same
+_BUG, _INPUT_OUTPUT = 70, 74
 
 
 @dataclass(slots=True)
@@ -120,6 +121,11 @@ def main() -> None:
         # whoever read has heard enough; nothing more may be written, not even at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(_INPUT_OUTPUT)
     except Exception:
         traceback.print_exc()
         click.echo("error: a bug of this program; please report it with the lines above", err=True)

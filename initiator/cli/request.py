@@ -18,6 +18,7 @@ import click
 from initiator.cli import client as clients
 from initiator.cli import shown
 from initiator.cli.client import Login, login
+from initiator.cli.seconds import Seconds
 from initiator.client import Event, Handle, InitiatorClient, KeyType
 from initiator.client.wire import keygen as keygen_request
 from initiator.client.wire import reshare as reshare_request
@@ -58,7 +59,10 @@ def _expiry(_context: click.Context, _parameter: click.Parameter, value: str | N
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     # a duration is one that moves with now; it is from now on here, not before now
-    return datetime.fromtimestamp(at if at == later else 2 * now - at, UTC)
+    try:
+        return datetime.fromtimestamp(at if at == later else 2 * now - at, UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"expected a time before the year 9999, got {value[:64]!a}") from None
 
 
 def _path(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -77,7 +81,7 @@ def parse_path(text: str) -> tuple[int, ...]:
 
 _COMMON = (
     click.option("--wait", is_flag=True, help="Wait for the result."),
-    click.option("--timeout", type=click.FloatRange(0, 86_400), default=120.0, show_default=True, metavar="SECONDS",
+    click.option("--timeout", type=Seconds(86_400), default=120.0, show_default=True, metavar="SECONDS",
                  help="How long --wait waits; it goes on afterwards."),
     click.option("--expires", metavar="TIME", callback=_expiry, help="Deadline: RFC 3339, or from now: 10m, 1h, …"),
     click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_labels, help="Kept on record."),
@@ -136,7 +140,14 @@ def sign(
     "--key-type", required=True, type=click.Choice([key_type.value for key_type in KeyType]), help="Which of its keys."
 )
 @click.option("--node", "node_ids", required=True, multiple=True, metavar="ID", help="A node of the new committee.")
-@click.option("--threshold", "new_threshold", required=True, type=int, metavar="N", help="The new threshold.")
+@click.option(
+    "--threshold",
+    "new_threshold",
+    required=True,
+    type=click.IntRange(1, 2**31 - 1),
+    metavar="N",
+    help="The new threshold.",
+)
 @_common
 @login
 def reshare(
@@ -156,7 +167,10 @@ def _tx(in_hex: str | None, in_base64: str | None, file: BinaryIO | None) -> byt
     if [in_hex, in_base64, file].count(None) != 2:
         raise click.UsageError("expected exactly one of --tx, --tx-base64 and --tx-file")
     if file is not None:
-        data = file.read(MAX_TX_BYTES + 1)
+        try:
+            data = file.read(MAX_TX_BYTES + 1)
+        except (OSError, ValueError) as error:
+            raise click.UsageError(f"--tx-file: cannot be read: {type(error).__name__}") from None
         if len(data) > MAX_TX_BYTES:
             raise click.UsageError(f"--tx-file: expected at most {MAX_TX_BYTES} bytes")
         return data

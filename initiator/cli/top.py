@@ -16,6 +16,7 @@ import click
 
 from initiator.cli import CliContext
 from initiator.cli.letters import plain
+from initiator.cli.seconds import Seconds
 from initiator.config.schema import LogSettings, Settings
 from initiator.errors import InitiatorError
 from initiator.overview import Failure, LaneView, Overview, Replica, Snapshot
@@ -25,7 +26,7 @@ _CLEAR_BELOW = "\x1b[J"
 
 
 @click.command()
-@click.option("--interval", type=click.FloatRange(0.5, 60), default=1.0, show_default=True, help="Seconds.")
+@click.option("--interval", type=Seconds(60, least=0.5), default=1.0, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="One picture after one interval, and end.")
 @click.option("--json", "as_json", is_flag=True, help="JSON, a line for each picture.")
 @click.pass_obj

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, Unpack, cast, overload
 from nats.aio.client import Client
 
 from initiator.client import wire
-from initiator.client.calls import SUBMIT_S, TIMEOUT_S, CallOptions, Calls
+from initiator.client.calls import SUBMIT_S, TIMEOUT_S, CallOptions, Calls, deadline_of
 from initiator.client.errors import (
     ClientError,
     RejectedError,
@@ -205,11 +205,11 @@ class InitiatorClient:
             UnavailableError: the queue is full, not there or silent.
         """
         handle = wire.handle_of(self.client, request, retry)
-        return await self._calls.submit(handle, asyncio.get_running_loop().time() + timeout)
+        return await self._calls.submit(handle, deadline_of(timeout))
 
     async def result(self, handle: Handle, timeout: float = TIMEOUT_S, *, progress: Progress | None = None) -> Result:
         """Wait for the result of what was submitted, here or elsewhere. Errors are those of `keygen`."""
-        return await self._calls.result(handle, asyncio.get_running_loop().time() + timeout, progress)
+        return await self._calls.result(handle, deadline_of(timeout), progress)
 
     # --- questions
 
@@ -234,7 +234,7 @@ class InitiatorClient:
             RejectedError: no such operation kind, or no id.
             UnavailableError: no daemon answers in time.
         """
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = deadline_of(timeout)
         body: dict[str, Any] = {"op": wire.operation_of(op).value}
         if request_seq is None or is_id(operation_id):  # else it was refused for its id
             body["id"] = operation_id
@@ -248,7 +248,7 @@ class InitiatorClient:
         """All events of an operation of yours, oldest first. Errors are those of `status`."""
         body: dict[str, Any] = {"op": wire.operation_of(op).value, "id": operation_id}
         found: list[Event] = []
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = deadline_of(timeout)
         while True:
             answer = await self._calls.ask("history", body, deadline)
             found += wire.read_page(answer)
@@ -306,7 +306,7 @@ class InitiatorClient:
             UnavailableError: no daemon answers in time; asking again is harmless.
         """
         body = {"op": wire.operation_of(op).value, "id": operation_id}
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = deadline_of(timeout)
         try:
             answer = await self._link.ask(f"initiator.cancel.{self.client}", body, deadline)
         except RejectedError as error:
@@ -319,9 +319,12 @@ class InitiatorClient:
 def _since(moment: datetime | timedelta) -> str:
     if isinstance(moment, timedelta):
         return f"{max(0, math.ceil(moment.total_seconds()))}s"  # ago, by the daemon's clock
-    if moment.tzinfo is None:
-        raise RejectedError(Code.INVALID_FIELD, "expected a time with a zone", field="since")
-    return format_time(moment.timestamp())
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise RejectedError(Code.INVALID_FIELD, "expected a datetime with a zone, or a timedelta", field="since")
+    try:
+        return format_time(moment.timestamp())
+    except (ValueError, OverflowError):
+        raise RejectedError(Code.INVALID_FIELD, "expected a time before the year 9999", field="since") from None
 
 
 def _chain_code(value: bytes | str | None) -> bytes | None:

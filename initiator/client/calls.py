@@ -33,7 +33,9 @@ from initiator.client.waiting import ASK_S, Progress, Waiter, Waiting
 from initiator.client.wire import Event, Handle
 from initiator.core.lifecycle import REOPEN
 from initiator.core.model import KeygenRequest, Operation, Request, SignRequest
+from initiator.errors import Code
 
+_LONGEST_S = 366 * 86_400.0
 TIMEOUT_S = 120.0
 """How long a call waits for its result, if not told otherwise."""
 SUBMIT_S = 15.0
@@ -58,6 +60,14 @@ class CallOptions(TypedDict, total=False):
     labels: Mapping[str, str] | None
     retry: Event | str | None
     progress: Progress | None
+
+
+def deadline_of(timeout_s: float) -> float:
+    """A timeout as loop time; raises RejectedError for what is no time to wait."""
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= _LONGEST_S:
+        reason = f"expected seconds, more than 0 and at most {_LONGEST_S:g}, got {str(timeout_s)[:32]}"
+        raise RejectedError(Code.INVALID_FIELD, reason, field="timeout")
+    return asyncio.get_running_loop().time() + timeout_s
 
 
 class Calls:
@@ -91,7 +101,7 @@ class Calls:
     async def call(self, request: Request, options: CallOptions) -> Result:
         """Ask for an operation, and wait for its result."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + options.get("timeout", TIMEOUT_S)
+        deadline = deadline_of(options.get("timeout", TIMEOUT_S))
         handle = wire.handle_of(self._link.client, request, options.get("retry"))
         proves_itself = partial(self._proves_itself, request)
         with self._waiting.of(handle, options.get("progress"), proves_itself) as waiter:  # no event can be missed

@@ -72,6 +72,8 @@ class Link:
             UnavailableError: no server answers in time.
             DeniedError: the login is refused.
         """
+        if not servers:  # nats-py would look for one for ever, and hold up everything else
+            raise RejectedError(Code.INVALID_FIELD, "expected the URL of a server", field="servers")
         nc = Client()
         link = cls(nc, client, owned=True)
         own: dict[str, Any] = {

@@ -156,7 +156,9 @@ def reshare(
     new_threshold: int,
     **common: Any,
 ) -> ReshareRequest:
-    """A request to move a key's shares. Raises RejectedError for a key type that does not exist."""
+    """A request to move a key's shares. Raises RejectedError for a key type that does not exist, or text for nodes."""
+    if isinstance(node_ids, str):
+        raise RejectedError(Code.INVALID_FIELD, "expected a list of ids, got text", field="node_ids")
     return ReshareRequest(
         session_id=session_id,
         node_ids=tuple(node_ids),
@@ -168,9 +170,14 @@ def reshare(
 
 
 def _common(*, expires_at: datetime | None, labels: Mapping[str, str] | None) -> dict[str, Any]:
-    if expires_at is not None and expires_at.tzinfo is None:
-        raise RejectedError(Code.INVALID_FIELD, "expected a time with a zone", field="expires_at")
-    return {"expires_at": expires_at.timestamp() if expires_at else None, "labels": dict(labels or {})}
+    if expires_at is not None and (not isinstance(expires_at, datetime) or expires_at.tzinfo is None):
+        raise RejectedError(Code.INVALID_FIELD, "expected a datetime with a zone", field="expires_at")
+    try:
+        at = expires_at.timestamp() if expires_at else None
+        events.format_time(at or 0.0)
+    except (ValueError, OverflowError):
+        raise RejectedError(Code.INVALID_FIELD, "expected a time before the year 9999", field="expires_at") from None
+    return {"expires_at": at, "labels": dict(labels or {})}
 
 
 def key_type_of(value: KeyType | str) -> KeyType:
@@ -200,13 +207,20 @@ def handle_of(client: str, request: Request, retry: Event | str | None) -> Handl
         digest = identity.request_digest(client, request)
     except RejectError as error:
         raise RejectedError(error.code, error.reason, field=error.field, hint=error.hint) from None
-    except (ValueError, TypeError, AttributeError, InitiatorError) as error:
-        raise RejectedError(Code.INVALID_FIELD, f"the request cannot be encoded: {error}") from error
+    except (ValueError, TypeError, AttributeError, OverflowError, InitiatorError) as error:
+        raise RejectedError(Code.INVALID_FIELD, f"the request cannot be encoded: {type(error).__name__}") from error
+    return Handle(request=request, digest=digest, reopens=_reopens(retry))
+
+
+def _reopens(retry: Event | str | None) -> str | None:
+    """The failure that a request goes on after; raises RejectedError for what is none."""
     if isinstance(retry, Event) and retry.outcome != "none":
         reason = f"expected a failure with outcome none, got {retry.state} {retry.outcome}".rstrip()
         raise RejectedError(Code.INVALID_FIELD, reason, field="retry")
-    reopens = retry.event_id if isinstance(retry, Event) else retry
-    return Handle(request=request, digest=digest, reopens=reopens)
+    event_id = retry.event_id if isinstance(retry, Event) else retry
+    if event_id is not None and not (isinstance(event_id, str) and events.is_id(event_id)):
+        raise RejectedError(Code.INVALID_FIELD, "expected a failure, or its event_id", field="retry")
+    return event_id
 
 
 def encode(request: Request) -> bytes:

@@ -39,19 +39,40 @@ async def _dev(
     routing: Literal["scoped", "unscoped"],
     env_file: Path | None,
 ) -> int:
+    _end_in_order()
     # a demonstration must not wait as long for a refusal as mpcium's nodes do (45 s for each delivery)
     options = StackOptions(kms=kms, routing=routing, forward_wait_s=0.25 if once else 45.0)
     click.echo(f"starting nats-server, KMS ({kms}), three nodes ({routing}) and the daemon …")
-    async with running_stack(options) as stack:
-        if env_file is not None:
-            _write_env(env_file, stack)
-        if once:
-            from initiator.dev.once import demonstrate
+    try:
+        async with running_stack(options) as stack:
+            if env_file is not None:
+                _write_env(env_file, stack)
+            if once:
+                from initiator.dev.once import demonstrate
 
-            return await demonstrate(stack)
-        with context_of(stack) as ours:
-            _greet(stack, ours=ours)
-            return await _until_interrupted(stack)
+                return await demonstrate(stack)
+            with context_of(stack) as ours:
+                _greet(stack, ours=ours)
+                return await _keep_running(stack)
+    except asyncio.CancelledError:
+        return 130 if once else 0
+
+
+def _end_in_order() -> None:
+    """Whatever asks us to end, a closed terminal included, and whenever: what was started is ended first."""
+    loop, main = asyncio.get_running_loop(), asyncio.current_task()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end() -> None:
+        for number in numbers:  # once is enough: a second one must not come between
+            loop.add_signal_handler(number, lambda: None)
+        with contextlib.suppress(OSError):  # a closed terminal takes no words
+            click.echo("stopping …")
+        if main is not None:
+            main.cancel()
+
+    for number in numbers:
+        loop.add_signal_handler(number, end)
 
 
 @contextlib.contextmanager
@@ -65,10 +86,15 @@ def context_of(stack: Stack) -> Iterator[bool]:
         yield False
         return
     content = _login_of(stack)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(content)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(content)
+    except OSError as error:
+        click.echo(f"commands do not find this stack by themselves: {path}: {error.strerror}", err=True)
+        yield False
+        return
     try:
         yield True
     finally:
@@ -121,7 +147,7 @@ def _greet(stack: Stack, *, ours: bool) -> None:
         path.touch(mode=0o600)
         path.write_text(_login_of(stack))
         own = f" --context {path}"
-        click.echo(f"another `initiator dev` runs already: commands go there, unless they name this one with{own}")
+        click.echo(f"commands go to another `initiator dev`, or to none, unless they name this one with{own}")
     click.echo(f"""
 ready.
 
@@ -152,27 +178,18 @@ or, with the nats command line:
 Ctrl-C ends everything.""")
 
 
-async def _until_interrupted(stack: Stack) -> int:
-    """Keep the daemon running, as a cluster would, until Ctrl-C."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    stopping = asyncio.create_task(stop.wait())
+async def _keep_running(stack: Stack) -> int:
+    """Keep the daemon running, as a cluster would."""
     while stack.daemon is not None:
-        ended = asyncio.create_task(stack.daemon.wait())
-        await asyncio.wait({stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if stop.is_set():
-            ended.cancel()
-            break
-        click.echo(f"the daemon ended ({_how(ended.result())}); it is started again …", err=True)
+        code = await stack.daemon.wait()
+        click.echo(f"the daemon ended ({_how(code)}); it is started again …", err=True)
         try:
             await stack.start_daemon()
         except (InitiatorError, TimeoutError) as error:
             click.echo(f"it does not start again: {error}", err=True)
             return 1
         click.echo(f"ready; the daemon is pid {stack.daemon.pid if stack.daemon else '-'}", err=True)
-    click.echo("stopping …")
-    return 0
+    return 1
 
 
 def _how(code: int) -> str:

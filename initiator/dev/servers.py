@@ -43,13 +43,19 @@ def nats_server_binary() -> str:
     return found
 
 
+def tied(command: Sequence[str]) -> list[str]:
+    """The same command, ended by the kernel where we are killed ourselves and can end nothing; where util-linux is."""
+    tie = shutil.which("setpriv")
+    return [tie, "--pdeathsig", "TERM", "--", *command] if tie else list(command)
+
+
 @contextlib.asynccontextmanager
 async def process(
     command: Sequence[str], *, output: IO[bytes] | int, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Process]:
     """A child process that ends with the block: SIGTERM, and SIGKILL after ten seconds."""
     child = await asyncio.create_subprocess_exec(
-        *command,
+        *tied(command),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=output,
         stderr=asyncio.subprocess.STDOUT if output is not asyncio.subprocess.PIPE else None,

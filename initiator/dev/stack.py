@@ -52,6 +52,9 @@ class StackOptions:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+_MOTO_MAX_TX_BYTES = 2048
+
+
 class Stack:
     """A running stack.
 
@@ -146,6 +149,9 @@ class Stack:
             "http": {"port": self.http_port},
             "log": {"format": "json"},
         }
+        if self.options.kms == "moto":
+            # of messages over 4,096 bytes KMS is asked to sign the digest, and moto signs the digest of that
+            config["limits"] = {"max_tx_bytes": _MOTO_MAX_TX_BYTES}
         _merge(config, self.options.settings)
         self.config_path.touch(mode=0o600)
         self.config_path.write_text(json.dumps(config, indent=2))  # JSON is YAML
@@ -197,7 +203,7 @@ class Stack:
         command = [sys.executable, "-m", "initiator", "--config", str(self.config_path), *options, "run"]
         with (self.folder / "initiator.log").open("ab") as output:
             self.daemon = await asyncio.create_subprocess_exec(
-                *command,
+                *servers.tied(command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,

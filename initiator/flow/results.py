@@ -23,7 +23,7 @@ from initiator.flow.clock import Clock
 from initiator.flow.held import ACK, PROGRESS
 from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
-from initiator.flow.verification import ResultVerifier
+from initiator.flow.verification import ResultVerifier, other_keys
 from initiator.log import get_logger
 from initiator.metrics import Metrics
 from initiator.record import Entry, MovedError, Record
@@ -173,6 +173,11 @@ class Results:
             await self._retry(result, last)
         elif verdict is Verdict.HOLD:
             await self._note_provisional(result, last)
+        elif verdict is Verdict.IGNORE and last.event.state is State.COMPLETED and other_keys(last.event, result):
+            # substitution: one of the two was not made by the nodes, and nothing says which
+            reason = "the nodes have answered before, with other keys: one of the two answers is forged"
+            log.error("result.keys_contradicted", id=last.event.operation_id, client=last.event.client)
+            await self._bury(operation, delivery, RejectError(Code.RESULT_INVALID, reason), Verdict.CONTRADICTION)
         elif verdict is Verdict.CONTRADICTION:
             log.warning("result.contradicted", op=operation.value, id=last.event.operation_id,
                         state=last.event.state.value, node_code=result.error_code)  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 from initiator.core import message
 from initiator.core.events import Event
 from initiator.core.model import ContentType, KeygenRequest, Request, ReshareRequest, SignRequest
-from initiator.core.result import NodeResult, ReshareKey
+from initiator.core.result import KeygenKeys, NodeResult, ReshareKey
 from initiator.core.wallet import Status, Verification, WalletKeys, check_keygen, verify_reshare, verify_signature
 from initiator.errors import RejectError
 from initiator.record import Record
@@ -56,6 +56,14 @@ class WalletBook:
     def vouched(self, wallet_id: str) -> WalletKeys | None:
         """The keys that the configuration gives for a wallet."""
         return self._made_before.get(wallet_id)
+
+
+def other_keys(event: Event, result: NodeResult) -> bool:
+    """Whether a keygen's result names other keys than those that its `completed` event has."""
+    value = result.value
+    if not isinstance(value, KeygenKeys):
+        return False
+    return WalletKeys(ecdsa=value.ecdsa_pub_key, eddsa=value.eddsa_pub_key) != _keys_of(event)
 
 
 def _keys_of(event: Event) -> WalletKeys:

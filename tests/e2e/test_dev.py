@@ -7,11 +7,14 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from pathlib import Path
+
+import pytest
 
 from tests.support.environment import environment
 
@@ -72,3 +75,36 @@ async def test_a_second_one_takes_no_commands_from_the_first(tmp_path: Path) -> 
             assert (await request(tmp_path, "status", "keygen", "w1"))["state"] == "completed"
             assert (await request(tmp_path, "status", "keygen", "w1", "--context", own[1]))["state"] == "unknown"
         assert (await request(tmp_path, "status", "keygen", "w1"))["state"] == "completed"
+
+
+def exists(folder: str) -> bool:
+    return Path(folder).exists()
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="util-linux's setpriv is not on this machine")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+async def test_nothing_of_it_stays_when_its_terminal_or_itself_goes(tmp_path: Path, number: signal.Signals) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-u", "-m", "initiator", "dev", "--kms", "local",
+        stdout=PIPE, stderr=asyncio.subprocess.STDOUT, env=environment() | {"XDG_STATE_HOME": str(tmp_path)},
+    )  # fmt: skip
+    said = await said_until(child, "Ctrl-C ends everything")
+    below = children(child.pid)
+    assert len(below) == 3  # nats-server, the nodes, the daemon
+    child.send_signal(number)
+    await asyncio.wait_for(child.wait(), 30)
+    async with asyncio.timeout(30):
+        while any(alive(pid) for pid in below):
+            await asyncio.sleep(0.1)
+    folder = re.search(r"its settings +(\S+)/initiator.yaml", said)
+    assert folder
+    assert number == signal.SIGKILL or not exists(folder[1])
+    shutil.rmtree(folder[1], ignore_errors=True)

@@ -169,6 +169,15 @@ async def test_what_was_refused_is_found_by_its_request(stack: Stack) -> None:
     assert run("status", "sign", tx_id)[0] == 0
 
 
+async def test_an_output_that_takes_nothing_is_no_answer_of_ours(stack: Stack) -> None:
+    name = wallet()
+    command = [sys.executable, "-m", "initiator", "status", "keygen", name, "--json"]
+    with open("/dev/full", "w") as full:  # noqa: ASYNC230 - nothing waits here
+        done = await asyncio.create_subprocess_exec(*command, stdout=full, stderr=subprocess.PIPE, env=environment())
+        _, errors = await asyncio.wait_for(done.communicate(), 60)
+    assert (done.returncode, "Traceback" in errors.decode()) == (74, False)
+
+
 async def test_cancelling_is_for_good_or_too_late(stack: Stack) -> None:
     name = wallet()
     code, (late,), _ = run("cancel", "keygen", name)
@@ -234,6 +243,14 @@ async def test_every_end_names_its_operation_and_what_to_do(stack: Stack) -> Non
         (["request", "keygen", "--wallet-id", "w", "--expires", "soon"], "expected RFC 3339"),
         (["request", "keygen", "--wallet-id", "w", "--label", "x"], "expected KEY=VALUE"),
         (["events", "--since", "yesterday"], "expected RFC 3339"),
+        (["request", "keygen", "--wallet-id", "w", "--expires", "9999-12-31T23:59:59.999999Z"], "the year 9999"),
+        (["request", "keygen", "--wallet-id", "w", "--wait", "--timeout", "nan"], "expected seconds, got nan"),
+        (["request", "keygen", "--wallet-id", "w", "--wait", "--timeout", "0"], "0"),
+        (
+            ["request", "reshare", "--wallet-id", "w", "--key-type", "ed25519", "--node", "n", "--threshold", "9" * 30],
+            "9",
+        ),
+        (["top", "--interval", "nan"], "expected seconds, got nan"),
         (["status", "burn", "w"], "'burn' is not one of"),
         (["wallet", "w", "--context", "/nowhere"], "--context: /nowhere: no such file"),
     ],

@@ -209,6 +209,41 @@ async def test_what_is_wrong_is_named(alice: InitiatorClient, change: dict[str, 
     assert (error.value.code, error.value.field) == (code, field)
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        *[({"timeout": wrong}, "timeout") for wrong in (0, -1.0, float("nan"), float("inf"), "5", True)],
+        ({"derivation_path": [2**70]}, "derivation_path[0]"),
+        ({"expires_at": datetime.max.replace(tzinfo=UTC)}, "expires_at"),
+        ({"expires_at": "2030-01-01T00:00:00Z"}, "expires_at"),
+        ({"retry": 5}, "retry"),
+        ({"retry": "\udcff"}, "retry"),
+    ],
+)
+async def test_what_no_call_can_mean_is_refused_at_once(
+    alice: InitiatorClient, change: dict[str, object], field: str
+) -> None:
+    fields = {"wallet_id": "w", "tx": b"\x01m", "tx_id": new_id("t"), "key_type": "ed25519"} | change
+    async with asyncio.timeout(1.0):
+        with pytest.raises(RejectedError) as error:
+            await alice.sign(**fields)  # type: ignore[call-overload]
+    assert (error.value.code, error.value.field) == ("INVALID_FIELD", field)
+
+
+async def test_what_no_question_can_mean_is_refused_at_once(alice: InitiatorClient) -> None:
+    for since in (datetime(2030, 1, 1), datetime.max.replace(tzinfo=UTC), "1h"):
+        with pytest.raises(RejectedError) as error:
+            await anext(alice.events(since=since))  # type: ignore[arg-type]
+        assert error.value.field == "since"
+    with pytest.raises(RejectedError) as error:
+        await alice.reshare(new_id("s"), wallet_id="w", key_type="ed25519", node_ids="abc", new_threshold=1)
+    assert error.value.field == "node_ids"
+    with pytest.raises(RejectedError) as error:
+        async with InitiatorClient.connect([], client="alice"):
+            pass
+    assert error.value.field == "servers"
+
+
 async def test_what_the_nodes_refuse_may_not_be_asked_for_under_another_id(alice: InitiatorClient) -> None:
     with pytest.raises(OutcomeUnknownError) as error:
         await alice.sign("nobody", b"\x01m", tx_id=new_id("t"), key_type="ed25519")

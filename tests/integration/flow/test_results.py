@@ -140,6 +140,28 @@ async def test_a_success_that_comes_twice_completes_once(served: Bench) -> None:
     assert served.states("sign", request["tx_id"]) == ["accepted", "published", "completed"]
 
 
+@pytest.mark.parametrize("encoding", ["json", "msgpack"])
+async def test_a_second_success_with_other_keys_is_seen_to_contradict(served: Bench, encoding: str) -> None:
+    wallet = f"w{secrets.token_hex(4)}"
+    await served.submit("keygen", {"wallet_id": wallet}, encoding=encoding)
+    await served.until("keygen", wallet, "published")
+    true = served.keygen_success(wallet)
+    other = served.keygen_success(f"{wallet}x")
+    forged = true | {name: other[name] for name in ("ecdsa_pub_key", "eddsa_pub_key")}
+    await served.answer("keygen", wallet, forged)
+    await served.until("keygen", wallet, "completed")
+    await served.answer("keygen", wallet, forged)  # the same again contradicts nothing
+    await served.answer("keygen", wallet, true)
+    await served.results_settled()
+    kept = [
+        (json.loads(data), headers["Initiator-Code"])
+        for data, headers in await served.dead("initiator.dead.$results.keygen.")
+        if json.loads(data)["wallet_id"] == wallet
+    ]
+    assert kept == [(true, "RESULT_INVALID")]
+    assert served.states("keygen", wallet)[-1] == "completed"
+
+
 @pytest.mark.parametrize("code", ["ERROR_UNKNOWN", "ERROR_SESSION_DUPLICATE", "ERROR_NOT_MAJORITY"])
 async def test_nothing_follows_a_success(served: Bench, code: str) -> None:
     request = await published(served)
