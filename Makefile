@@ -26,10 +26,10 @@ demo: $(READY)
 	$(BIN)/initiator dev --once
 
 test: $(READY)
-	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-full: $(READY)
-	INITIATOR_SLOW=1 $(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
+	INITIATOR_SLOW=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --duration $(DURATION) --seed $(SEED) --replicas $(REPLICAS) --nats $(NATS)
