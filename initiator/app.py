@@ -56,7 +56,7 @@ class App:
         load: Callable[[], Settings] | None = None,
     ) -> None:
         self.settings = settings
-        self.health = Health(("nats", "nodes", "streams", "record", "signer", "worker", "progress"))
+        self.health = Health(("nats", "nodes", "streams", "record", "signer", "worker", "progress", "questions"))
         self.metrics = Metrics()
         self._load = load or (lambda: settings)
         self._hangup = asyncio.Event()
@@ -64,7 +64,8 @@ class App:
         self._abort = asyncio.Event()
         self._same_nats = settings.mpcium.nats is None
         self._connection = Connection(settings.nats, "initiator", self._part("nats"))
-        self._questions = Connection(settings.nats, "initiator-questions")
+        self._questions = Connection(settings.nats, "initiator-questions", self._on_questions)
+        self._on_questions(False, "not connected yet")
         self._nodes_connection = (
             self._connection
             if settings.mpcium.nats is None
@@ -95,6 +96,10 @@ class App:
                 self.health.set("nodes", connected, reason, None if connected else Code.BUS_UNAVAILABLE)
 
         return listener
+
+    def _on_questions(self, connected: bool, reason: str) -> None:
+        """Noted, and no reason not to be ready: signing does not wait for questions."""
+        self.health.set("questions", True, note="" if connected else f"clients' questions are not answered: {reason}")
 
     # --- life
 
@@ -156,7 +161,6 @@ class App:
             await self._start("nats", self._connection.open)
             if not self._same_nats:
                 await self._start("nodes", self._nodes_connection.open)
-            await self._start("nats", self._questions.open)
             parts = Assembly(
                 self.settings, self._connection, self._questions, self._nodes_connection, self.health, self.metrics
             )
@@ -207,8 +211,29 @@ class App:
     async def _work(self, parts: Assembly, signer: Signer) -> None:
         worker = await self._start("streams", partial(parts.worker, signer))
         await parts.listen(signer.public_key)
+        answering = await self._try_to_answer(parts)
+        later = [] if answering else [partial(self._answer_later, parts)]
         reload = Reload(self.settings, self._hangup, self._load, parts.take_over, self.metrics)
-        await self._until_stopped(worker, [*parts.chores(), partial(self._watch_signer, signer), reload.run])
+        await self._until_stopped(worker, [*parts.chores(), partial(self._watch_signer, signer), reload.run, *later])
+        await parts.stop_answering()
+
+    async def _try_to_answer(self, parts: Assembly) -> bool:
+        """Begin to answer clients' questions; returns whether that went well: signing does not wait for it."""
+        try:
+            if not self._questions.connected:
+                await self._questions.open()
+            await parts.answer()
+        except (RetryError, HaltError) as error:
+            self._on_questions(False, error.reason)
+            log.warning("questions.waiting", code=error.code.value, reason=error.reason, hint=error.hint)
+            return False
+        return True
+
+    async def _answer_later(self, parts: Assembly) -> None:
+        delay_s = 0.5
+        while not await self._try_to_answer(parts):
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, START_RETRY_MAX_S)
 
     async def _until_stopped(self, worker: Worker, chores: list[Chore]) -> None:
         for connection in self._connections:

@@ -20,6 +20,7 @@ from initiator.core.signer import PublicKey, Signer
 from initiator.core.spki import fingerprint
 from initiator.errors import InitiatorError, RetryError
 from initiator.flow.answering import Answering
+from initiator.flow.awaiting import Awaiting
 from initiator.flow.board import Board
 from initiator.flow.cancelling import CancelService
 from initiator.flow.clients import Clients
@@ -73,7 +74,6 @@ class Assembly:
     ) -> None:
         self._settings = settings
         self._connection = connection
-        self._questions = questions
         self._nodes_connection = nodes_connection
         self._health = health
         self._metrics = metrics
@@ -91,6 +91,8 @@ class Assembly:
         kept = settings.streams
         self._record = Record(self._js, Retention(kept.final_max_age_s, kept.intermediate_max_age_s))
         self._journal = Journal(self._record, self._clock, metrics, self._board)
+        query = settings.query
+        self._answering = Answering(questions, query.concurrency, query.per_client_per_s, self._clients.weight_of)
         self._lanes = {operation: self._lane(operation) for operation in Operation}
         self._takeovers = Takeovers(self._js)
         self._room = Room(self._js, settings.streams.claim_high_water, health, metrics, self._clock)
@@ -176,7 +178,7 @@ class Assembly:
         return found
 
     async def listen(self, public_key: PublicKey) -> None:
-        """Answer clients' questions, say what this replica is, and wake who waits for what another one recorded."""
+        """Say what this replica is, and wake who waits for what another one recorded."""
 
         async def on_event(message: Message) -> None:
             _, _, _client, operation, operation_id, _state = message.subject.split(".")
@@ -186,17 +188,22 @@ class Assembly:
         for state in ("completed", "failed", "retrying"):
             await self._connection.subscribe(f"initiator.out.*.*.*.{state}", on_event)
         self._connection.on_return(self._board.poke_all)
-        query = self._settings.query
-        answering = Answering(self._questions, query.concurrency, query.per_client_per_s, self._clients.weight_of)
-        await QueryService(answering, self._js, self._record, self._settings, self._clock).start()
-        await CancelService(answering, self._record, self._journal).start()
         metadata = {
             "key_algorithm": public_key.algorithm,
             "key_fingerprint": fingerprint(public_key),
             "mpcium_client_id": self._settings.mpcium.client_id,
             "routing": self._settings.mpcium.routing,
         }
-        await Service(self._connection, answering, metadata, self._health, self._busy, self._clock).start()
+        await Service(self._connection, self._answering, metadata, self._health, self._busy, self._clock).start()
+
+    async def answer(self) -> None:
+        """Answer clients' questions from now on. Raises RetryError."""
+        await QueryService(self._answering, self._js, self._record, self._settings, self._clock).start()
+        await CancelService(self._answering, self._record, self._journal).start()
+
+    async def stop_answering(self) -> None:
+        """Leave further questions to others."""
+        await self._answering.close()
 
     def _busy(self) -> int:
         return self._worker.busy if self._worker else 0
@@ -252,9 +259,18 @@ class Assembly:
             lanes=self._lanes,
             room=self._room,
             takeovers=self._takeovers,
-            board=self._board,
+            awaiting=self._awaiting(),
             clock=self._clock,
             metrics=self._metrics,
+        )
+
+    def _awaiting(self) -> Awaiting:
+        return Awaiting(
+            settings=self._settings,
+            record=self._record,
+            journal=self._journal,
+            board=self._board,
+            clock=self._clock,
         )
 
     def _results(self) -> Results:
@@ -269,6 +285,7 @@ class Assembly:
             lanes=self._lanes,
             clock=self._clock,
             clock_skew_s=self._settings.limits.clock_skew_s,
+            nodes_stream=self._gateway.birth,
             metrics=self._metrics,
         )
 

@@ -157,7 +157,7 @@ def events() -> dict[str, Schema]:
         "published": _event(State.PUBLISHED, "The nodes have the signed event.", {"published_at": TIME}, provisional),
         "retrying": _event(
             State.RETRYING, "The nodes surely began nothing; another attempt follows.",
-            why | {"not_before": TIME}, node,
+            why | {"not_before": TIME}, node | {"nodes_stream": {"description": "for the daemon itself"}},
         ),
         "completed": _event(
             State.COMPLETED, "The result.", {"result": _results(), "verification": verification},

@@ -15,7 +15,15 @@ GRACE_S = 0.5
 
 
 class LoopClosedError(RuntimeError):
-    """The loop does not run (any more), not in this process, or must not wait for itself."""
+    """The loop does not run (any more), not in this process, or must not wait for itself.
+
+    Attributes:
+        begun: what was asked for had begun.
+    """
+
+    def __init__(self, reason: str, *, begun: bool = False) -> None:
+        super().__init__(reason)
+        self.begun = begun
 
 
 class LoopThread:
@@ -46,7 +54,11 @@ class LoopThread:
     def __exit__(self, *_error: object) -> None:
         if os.getpid() != self._pid:
             return  # the thread stayed behind in the process that was forked
+        if threading.current_thread() is self._thread:
+            raise LoopClosedError(self._problem())
         with self._door:
+            if self._closed:
+                return
             self._closed = True
         asyncio.run_coroutine_threadsafe(self._end_all(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -69,15 +81,18 @@ class LoopThread:
         Raises:
             LoopClosedError: see there.
         """
-        with self._door:
-            if problem := self._problem():
-                call.close()
-                raise LoopClosedError(problem)
-            future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        problem = self._problem()  # before the door: in a forked process nobody opens it any more
+        if not problem:
+            with self._door:
+                problem = self._problem()
+                future = None if problem else asyncio.run_coroutine_threadsafe(call, self._loop)
+        if problem or future is None:
+            call.close()
+            raise LoopClosedError(problem)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise LoopClosedError(f"{self._name} was closed meanwhile") from None
+            raise LoopClosedError(f"{self._name} was closed meanwhile", begun=True) from None
         except BaseException:
             future.cancel()
             raise

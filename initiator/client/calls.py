@@ -39,8 +39,8 @@ _LONGEST_S = 366 * 86_400.0
 TIMEOUT_S = 120.0
 """How long a call waits for its result, if not told otherwise."""
 SUBMIT_S = 15.0
-EXPIRES_S = 900.0
-"""The deadline, from now, of a request that names none."""
+EXPIRES_S = {Operation.KEYGEN: 900.0, Operation.SIGN: 900.0, Operation.RESHARE: 1800.0}
+"""The deadline, from now, of a request that names none: as the daemon's own."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -48,7 +48,7 @@ class CallOptions(TypedDict, total=False):
 
     Attributes:
         timeout: seconds (default: 120); afterwards it goes on all the same.
-        expires_at: the daemon gives up after this (default: 15 minutes from now, by this machine's clock).
+        expires_at: the daemon gives up after this (default: 15 minutes from now by this machine's clock; reshare: 30).
         labels: kept with the operation's record.
         retry: the failure of an earlier call that this one goes on after (`NothingSignedError.event`), or its id.
             Once asked, it may begin at any time before its deadline: `cancel` before you use another id.
@@ -112,7 +112,7 @@ class Calls:
         """Put a request into the queue."""
         request = handle.request
         if request.expires_at is None:
-            request = replace(request, expires_at=time.time() + EXPIRES_S)
+            request = replace(request, expires_at=time.time() + EXPIRES_S[request.operation])
         headers = {wire.CONTENT_TYPE: "application/msgpack"} | ({REOPEN: handle.reopens} if handle.reopens else {})
         sequence = await self._link.submit(handle.op, wire.encode(request), headers, deadline)
         return replace(handle, request=request, sequence=sequence)
@@ -129,7 +129,9 @@ class Calls:
         known = await self._known_wallet(request, deadline)  # while it is under way, so that its end costs no time
         final = await self._waiting.until_final(waiter, deadline)
         if final.state == "rejected":
-            raise RejectedError(final.code, final.reason, field=cast(str | None, final.body.get("field")))
+            field = cast(str | None, final.body.get("field"))
+            hint = "is this machine's clock right? if so, give expires_at" if field == "expires_at" else None
+            raise RejectedError(final.code, final.reason, field=field, hint=hint)
         if final.state == "failed":
             raise (NothingSignedError if final.outcome == "none" else OutcomeUnknownError)(final)
         result = self._judge.read(request, final, known or await self._known_wallet(request, deadline))

@@ -57,8 +57,7 @@ class SyncInitiatorClient:
         try:
             return self._loop.run(call)
         except LoopClosedError as error:
-            # it may have been on its way
-            raise UnavailableError(Code.BUS_UNAVAILABLE, str(error), maybe_queued=True) from None
+            raise UnavailableError(Code.BUS_UNAVAILABLE, str(error), maybe_queued=error.begun) from None
 
     @property
     def client(self) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from initiator.client import wire
-from initiator.client.errors import StillRunningError, UnavailableError
+from initiator.client.errors import ClientError, DeniedError, RejectedError, StillRunningError, UnavailableError
 from initiator.client.link import Link
 from initiator.client.wire import Event, Handle
 from initiator.core.events import is_id
@@ -198,7 +198,7 @@ class Waiting:
         loop = asyncio.get_running_loop()
         if (waiter.handle.op, waiter.handle.sequence) in self._refused:
             waiter.ask_at_once()
-        silent: UnavailableError | None = None
+        silent: ClientError | None = None
         while True:
             silence_s = random.uniform(*SILENCE_S)  # noqa: S311 - no secret
             await waiter.news(min(deadline - loop.time(), silence_s))
@@ -214,6 +214,8 @@ class Waiting:
                 silent = None
             except UnavailableError as error:
                 silent = error
+            except (DeniedError, RejectedError) as error:
+                raise _still_running(waiter, error) from error  # no answer about what is queued all the same
             if waiter.final:
                 return waiter.final
 
@@ -232,7 +234,7 @@ class Waiting:
             waiter.hear_refusal(refusal)
 
 
-def _still_running(waiter: Waiter, silent: UnavailableError | None) -> StillRunningError:
+def _still_running(waiter: Waiter, silent: ClientError | None) -> StillRunningError:
     if waiter.closed:
         reason = "the client was closed while it waited"
     elif silent:

@@ -327,9 +327,7 @@ class WorkerSettings(Section):
 
 class QuerySettings(Section):
     concurrency: int = Field(64, ge=1, le=10_000, description="queries answered at once by this replica")
-    per_client_per_s: float = Field(
-        500.0, ge=1, le=100_000, description="questions of one client that this replica answers a second; others wait"
-    )
+    per_client_per_s: float = Field(500.0, ge=1, le=100_000, description="answers of a replica to one client a second")
     page_size: int = Field(100, ge=1, le=1000, description="most events in one answer")
 
 

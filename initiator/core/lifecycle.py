@@ -34,6 +34,22 @@ PROVISIONAL_WAIT_S = {Operation.KEYGEN: 45.0, Operation.SIGN: 60.0, Operation.RE
 _ANSWERS = frozenset({Code.CANCELLED, Code.NODES_ERROR, Code.RESULT_INVALID})
 
 
+_STAGES = {
+    State.ACCEPTED: 0,
+    State.RETRYING: 0,
+    State.SIGNED: 1,
+    State.PUBLISHING: 2,
+    State.PUBLISHED: 3,
+    State.COMPLETED: 4,
+    State.FAILED: 4,
+}
+
+
+def progress(last: Event | None) -> tuple[int, int]:
+    """How far an operation is, by attempt and stage: it only grows, unless the record itself goes back."""
+    return (last.attempt, _STAGES[last.state]) if last else (0, 0)
+
+
 class Step(Enum):
     """What the holder of a request does next."""
 
@@ -84,9 +100,14 @@ def next_step(last: Event | None, claimant: Claimant) -> Step:
 
 
 def _reopens(last: Event, claimant: Claimant) -> bool:
-    """Named by its event, a failure is reopened once: another copy of the same request finds another last event."""
+    """Named by its event, a failure is reopened once: another copy of the same request finds another last event.
+
+    What was cancelled is not: whoever cancelled may have asked under another id since.
+    """
     asked = claimant.reopens is not None and claimant.reopens == last.event_id
-    return asked and last.outcome is Outcome.NONE and claimant.request_seq != last.request_seq
+    if not asked or claimant.request_seq == last.request_seq:
+        return False
+    return last.outcome is Outcome.NONE and last.body["code"] != Code.CANCELLED
 
 
 def gave_out(last: Event) -> bool:
@@ -152,6 +173,8 @@ def outcome_before_publishing(last: Event) -> Outcome:
     """What a failure means while nothing was published.
 
     Complete bytes that are recorded are the point of no return: a holder that was frozen may still publish them.
-    After `retrying` the same holds, since the signature is on record.
+    After `retrying` the same holds, since the signature is on record; but not where nobody heard a reshare: whoever
+    sends one records that before, and cannot after us.
     """
-    return Outcome.NONE if last.state is State.ACCEPTED else Outcome.UNKNOWN
+    unheard = last.state is State.RETRYING and last.body.get("code") == Code.NODES_ABSENT
+    return Outcome.NONE if last.state is State.ACCEPTED or unheard else Outcome.UNKNOWN

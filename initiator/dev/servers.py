@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -45,8 +47,17 @@ def nats_server_binary() -> str:
 
 def tied(command: Sequence[str]) -> list[str]:
     """The same command, ended by the kernel where we are killed ourselves and can end nothing; where util-linux is."""
-    tie = shutil.which("setpriv")
-    return [tie, "--pdeathsig", "TERM", "--", *command] if tie else list(command)
+    return [*_tie(), *command]
+
+
+@functools.cache
+def _tie() -> tuple[str, ...]:
+    tie = (shutil.which("setpriv") or "", "--pdeathsig", "TERM", "--")
+    if not tie[0]:
+        return ()
+    # busybox has one that knows nothing of it
+    probe = subprocess.run([*tie, sys.executable, "-c", ""], capture_output=True, timeout=30, check=False)
+    return tie if probe.returncode == 0 else ()
 
 
 @contextlib.asynccontextmanager

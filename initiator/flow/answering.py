@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter
@@ -29,9 +30,11 @@ from initiator.log import get_logger
 log = get_logger()
 QUEUE_GROUP = "initiator-query"
 MOST_WAITING = 1024  # questions of one client
+LONGEST_WAIT_S = 1.5  # for a client's turn by its pace; later it has asked again, and nobody hears the answer
 MOST_BYTES = 4096  # no question of ours has a tenth of it
 REFUSALS_PER_S = 200.0  # to one client, of questions that nobody looks at
 FLOOD_LOG_S = 10.0
+CLOSE_S = 1.0
 INTERNAL = "INTERNAL"
 Answer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """From a client's name and a JSON body to a JSON answer."""
@@ -73,6 +76,7 @@ class Answering:
         self._floods = Pace(1 / FLOOD_LOG_S, time.monotonic)
         self._waiting: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unsubscribe: list[Callable[[], Awaitable[None]]] = []
         self.endpoints: list[Endpoint] = []
 
     async def serve(self, subject: str, answers: Mapping[str, Answer]) -> None:
@@ -89,16 +93,18 @@ class Answering:
         async def on_message(message: Message) -> None:
             if not message.reply:
                 return
-            _, _, client, *kind = message.subject.split(".")
+            _, what, client, *kind = message.subject.split(".")
+            lane = f"{what}.{client}"  # who asks too much may still cancel
             endpoint = found.get(kind[0]) if by_kind else next(iter(found.values()))
-            problem = self._problem(message, client, endpoint, list(found))
+            problem = self._problem(message, client, lane, endpoint, list(found))
             if endpoint is not None and problem is None:
-                self._waiting[client] += 1  # now: many may come before its task has begun
-                self._go(self._in_turn(message, client, endpoint))
+                self._waiting[lane] += 1  # now: many may come before its task has begun
+                self._go(self._in_turn(message, client, lane, endpoint, self._pace.take(lane)))
             elif problem is not None:
                 self._turn_away(message, client, endpoint, problem)
 
-        await self._connection.subscribe(subject, on_message, queue=QUEUE_GROUP)
+        subscription = await self._connection.subscribe(subject, on_message, queue=QUEUE_GROUP)
+        self._unsubscribe.append(subscription.unsubscribe)
 
     def _go(self, doing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(doing)
@@ -106,7 +112,7 @@ class Answering:
         task.add_done_callback(self._tasks.discard)
 
     def _problem(
-        self, message: Message, client: str, endpoint: Endpoint | None, kinds: list[str]
+        self, message: Message, client: str, lane: str, endpoint: Endpoint | None, kinds: list[str]
     ) -> InitiatorError | None:
         """Why nobody looks at a question; it has cost next to nothing so far."""
         if not subjects.is_client(client):  # injection: a wildcard would read everybody's
@@ -116,8 +122,8 @@ class Answering:
         if len(message.data) > MOST_BYTES:  # flood: a megabyte of brackets takes long to read
             reason = f"expected at most {MOST_BYTES} bytes, got {len(message.data)}"
             return RejectError(Code.TOO_LARGE, reason, field="payload")
-        if self._waiting[client] >= MOST_WAITING:
-            return RetryError(Code.QUERY_BUSY, f"{MOST_WAITING} questions of yours wait already")
+        if self._waiting[lane] >= MOST_WAITING or self._pace.wait_s(lane) > LONGEST_WAIT_S:
+            return RetryError(Code.QUERY_BUSY, "more of your questions wait already than are answered in time")
         return None
 
     def _turn_away(self, message: Message, client: str, endpoint: Endpoint | None, problem: InitiatorError) -> None:
@@ -130,16 +136,24 @@ class Answering:
         elif self._floods.take_if_due(client):
             log.warning("query.flood", client=client, code=problem.code.value)
 
-    async def _in_turn(self, message: Message, client: str, endpoint: Endpoint) -> None:
+    async def _in_turn(self, message: Message, client: str, lane: str, endpoint: Endpoint, wait_s: float) -> None:
         try:
-            if (wait_s := self._pace.wait_s(client)) > 0:
+            if wait_s > 0:
                 await asyncio.sleep(wait_s)
             async with self._gate.turn(client):
                 await self._answer(message, client, endpoint)
         finally:
-            self._waiting[client] -= 1
-            if not self._waiting[client]:
-                del self._waiting[client]
+            self._waiting[lane] -= 1
+            if not self._waiting[lane]:
+                del self._waiting[lane]
+
+    async def close(self) -> None:
+        """Take no more questions, and answer those that were taken, if that is soon done."""
+        for unsubscribe in self._unsubscribe:
+            with contextlib.suppress(Exception):  # disconnected: nothing comes any more
+                await unsubscribe()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_S)
 
     async def _answer(self, message: Message, client: str, endpoint: Endpoint) -> None:
         began = time.perf_counter_ns()

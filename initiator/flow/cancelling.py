@@ -3,8 +3,9 @@
 Invariants:
 - a cancelled operation is `failed` with outcome `none`, which is true because complete recorded bytes are the point of
   no return: once they are recorded, it is too late;
-- it stays so: also a failure gets a new last event, so that a request which waits to go on after the old one finds
-  that it is not the last any more. Whoever cancelled may ask under another id.
+- it stays so: what is cancelled is never opened again, and cancelling another failure gives it a new last event, so
+  that a request which waits to go on after the old one finds that it is not the last any more. Whoever cancelled may
+  ask under another id.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class CancelService:
         while True:
             if last is None or last.event.client != client:
                 raise RejectError(Code.NOT_FOUND, "no operation of yours has this id, or not yet", field="id")
+            if last.event.state is State.FAILED and last.event.body["code"] == Code.CANCELLED:
+                return {"cancelled": True, "event": shown(last.stored)}
             if last.event.outcome is not Outcome.NONE and last.event.state is not State.ACCEPTED:
                 reason = f"it is {last.event.state} already"
                 if last.event.state is State.FAILED:

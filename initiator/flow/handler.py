@@ -27,7 +27,6 @@ from initiator.config.schema import Settings
 from initiator.core import events, identity, message
 from initiator.core.events import Outcome, State
 from initiator.core.lifecycle import (
-    PROVISIONAL_WAIT_S,
     Claimant,
     Step,
     gave_out,
@@ -38,7 +37,7 @@ from initiator.core.model import ContentType, Operation, Request
 from initiator.core.signer import Signed, Signer
 from initiator.core.spki import fingerprint
 from initiator.errors import Code, HaltError, InitiatorError, RejectError, RetryError
-from initiator.flow.board import Board
+from initiator.flow.awaiting import Awaiting
 from initiator.flow.clock import Clock
 from initiator.flow.held import Held
 from initiator.flow.journal import Journal
@@ -47,7 +46,7 @@ from initiator.flow.publisher import Publisher
 from initiator.flow.reception import Reception, Refusal
 from initiator.flow.room import Room
 from initiator.flow.takeovers import MOST_DEATHS, Takeovers
-from initiator.flow.work import Work, expired
+from initiator.flow.work import WENT_BACK, Work, expired
 from initiator.log import get_logger
 from initiator.metrics import Metrics
 from initiator.record import Entry, MovedError, Record, Seen
@@ -72,7 +71,7 @@ class Handler:
         lanes: dict[Operation, Lane],
         room: Room,
         takeovers: Takeovers,
-        board: Board,
+        awaiting: Awaiting,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -84,7 +83,6 @@ class Handler:
         self._lanes = lanes
         self._room = room
         self._takeovers = takeovers
-        self._board = board
         self._clock = clock
         self._metrics = metrics
         self._reception = reception
@@ -92,8 +90,8 @@ class Handler:
             Step.SIGN: self._sign,
             Step.PUBLISH: publisher.publish,
             Step.SEND_ONCE: publisher.send_reshare,
-            Step.AWAIT: self._await_final,
-            Step.FOLLOW: self._follow,
+            Step.AWAIT: awaiting.final,
+            Step.FOLLOW: awaiting.next_event,
         }
 
     # --- the way in
@@ -197,9 +195,11 @@ class Handler:
 
     async def _step(self, work: Work, last: Entry | None) -> Entry:
         step = next_step(last.event if last else None, self._claimant(work, last))
+        work.went_back = work.held.see(last)
+        if work.went_back and step in _BEGINNING:
+            return await self._end_lost(work, last, step)
         if step is Step.CONFLICT:
             raise identity.conflict(work.operation)
-        work.notice(last)
         await self._respect_turns(work, step, last)
         work.held.working = step in _PREPARING
         if work.held.working and await self._is_exhausted(work):
@@ -209,6 +209,23 @@ class Handler:
         if step is Step.SETTLE:
             return last
         return await self._steps[step](work, last)
+
+    async def _end_lost(self, work: Work, last: Entry | None, step: Step) -> Entry:
+        """The nodes may have what the record does not know any more: it is neither begun again nor refused."""
+        why = (Code.RECORD_LOST, WENT_BACK, Outcome.UNKNOWN)
+        if step is Step.CONFLICT:  # whoever has the id now has begun since
+            raise RejectError(Code.RECORD_LOST, WENT_BACK, field=identity.ID_FIELD[work.operation])
+        if step is Step.SIGN and last is not None:
+            return await self._journal.fail(last, *why)
+        self._room.check()
+        digest = work.claimant.request_digest
+        return await self._journal.fail_unclaimed(
+            work.held, work.operation_id, digest, self._deadline(work), work.encoding, why, last
+        )
+
+    def _deadline(self, work: Work) -> float:
+        lane = self._settings.mpcium.lane(work.operation)
+        return work.request.expires_at or work.held.delivery.stored_at + lane.default_expiry_s
 
     async def _is_exhausted(self, work: Work) -> bool:
         if work.counted or not work.held.redelivered:
@@ -225,18 +242,20 @@ class Handler:
 
     async def _respect_turns(self, work: Work, step: Step, last: Entry | None) -> None:
         """Only requests in preparation hold one of the lane's places; those that wait for others hold none."""
-        if step not in _PREPARING:
+        if step not in _PREPARING or self._early_s(last) > 0:
             self._leave_admission(work)
-        elif not work.admitted:
-            await self._wait_until_due(last)
+        if step in _PREPARING and not work.admitted:
+            while (early_s := self._early_s(last)) > 0:
+                await self._clock.sleep(early_s)
             await self._lanes[work.operation].admission.enter(work.held.client)
             work.admitted = work.held.begun = True
 
-    async def _wait_until_due(self, last: Entry | None) -> None:
-        """A further attempt waits for its time before it takes a place."""
-        if last is not None and "not_before" in last.event.body:
-            due = min(events.parse_time(last.event.body["not_before"]), last.event.expires_at)
-            await self._clock.sleep(max(0.0, due - self._clock.now()))
+    def _early_s(self, last: Entry | None) -> float:
+        """How long a further attempt has to wait for its time."""
+        if last is None or "not_before" not in last.event.body:
+            return 0.0
+        due = min(events.parse_time(last.event.body["not_before"]), last.event.expires_at)
+        return due - self._clock.now()
 
     def _leave_admission(self, work: Work) -> None:
         if work.admitted:
@@ -246,8 +265,8 @@ class Handler:
     def _claimant(self, work: Work, last: Entry | None) -> Claimant:
         """A repeated request takes over where the record has not moved for two ack waits: its holder is gone."""
         claimant = work.claimant
-        if last is None or last.event.request_seq == claimant.request_seq:
-            return claimant
+        if last is None or last.event.request_seq == claimant.request_seq or work.refusal:
+            return claimant  # one that is refused itself only asks what becomes of the other
         stalled = self._clock.now() - last.stored_at > 2 * self._settings.worker.ack_wait_s
         return dataclasses.replace(claimant, stalled=stalled)
 
@@ -259,11 +278,12 @@ class Handler:
         now = self._clock.now()
         try:
             self._reception.permit(work.held)  # it may have waited for its turn while the rules changed
+            if work.refusal:
+                raise work.refusal
         except RejectError:
             await self._unless_claimed(work, reopened)
             raise
-        lane = self._settings.mpcium.lane(work.operation)
-        expires_at = work.request.expires_at or work.held.delivery.stored_at + lane.default_expiry_s
+        expires_at = self._deadline(work)
         if expires_at <= now:
             await self._let_expire(work, expires_at, reopened)
         self._room.check()
@@ -345,49 +365,10 @@ class Handler:
             "kms_request_id": signed.request_id,
         }
 
-    # --- waiting
-
-    async def _await_final(self, work: Work, last: Entry) -> Entry:
-        """Wait until the record moves: a result recorded by any replica, or our own time limit."""
-        deadline, code, reason = self._result_deadline(last)
-        with self._board.watch(work.operation, work.operation_id) as watch:
-            current = await self._record.last(work.operation, work.operation_id)
-            while current is not None and current.sequence == last.sequence:
-                remaining_s = deadline - self._clock.now()
-                if remaining_s <= 0:
-                    extra = {"node_code": last.event.body["provisional_code"]} if code is Code.NODES_ERROR else {}
-                    return await self._journal.fail(last, code, reason, Outcome.UNKNOWN, **extra)
-                # the heartbeat's pace: another replica may have recorded the result
-                await watch.wait(min(remaining_s, self._settings.worker.heartbeat_s))
-                current = await self._record.last(work.operation, work.operation_id)
-        if current is None:
-            raise HaltError(Code.RECORD_LOST, "the record of a published operation is gone")
-        return current
-
-    def _result_deadline(self, last: Entry) -> tuple[float, Code, str]:
-        """When to stop waiting, and what to say then. Our giving up cancels nothing at the nodes."""
-        lane = self._settings.mpcium.lane(last.event.operation)
-        body = last.event.body
-        if "provisional_code" in body:
-            limit = last.stored_at + PROVISIONAL_WAIT_S[last.event.operation]
-            candidates = [(limit, Code.NODES_ERROR, str(body.get("provisional_reason", "")))]
-        else:
-            limit = last.stored_at + lane.result_timeout_s
-            candidates = [(limit, Code.RESULT_TIMEOUT, f"no result within {lane.result_timeout_s:g} s of publishing")]
-        expires_at = last.event.expires_at
-        candidates.append((expires_at, Code.DEADLINE_EXCEEDED, f"expired at {events.format_time(expires_at)}"))
-        return min(candidates)
-
-    async def _follow(self, work: Work, last: Entry) -> Entry:
-        """Another request holds this operation: wait until it moves, or until its holder must be gone."""
-        with self._board.watch(work.operation, work.operation_id) as watch:
-            await watch.wait(self._settings.worker.heartbeat_s)
-            current = await self._record.last(work.operation, work.operation_id)
-        return current or last
-
 
 class _RefusedBeforeError(Exception):
     """Another holder has refused this very request, and its sender was told."""
 
 
+_BEGINNING = frozenset({Step.CLAIM, Step.REOPEN, Step.SIGN, Step.CONFLICT})
 _PREPARING = frozenset({Step.CLAIM, Step.REOPEN, Step.SIGN, Step.PUBLISH, Step.SEND_ONCE})

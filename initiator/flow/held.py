@@ -11,8 +11,11 @@ from collections.abc import Iterator
 
 from initiator.bus.connection import Connection
 from initiator.bus.pull import Delivery
+from initiator.core.events import State
+from initiator.core.lifecycle import progress
 from initiator.core.model import Operation
 from initiator.errors import InitiatorError
+from initiator.record import Entry
 
 ACK, NAK, PROGRESS = b"+ACK", b"-NAK", b"+WPI"
 
@@ -26,11 +29,15 @@ class Held:
         begun: its turn came: it has left the waiting room, and the record may know it.
         taken_at: loop time at which it came into our hands.
         state: sequence of its operation's last event, as far as we know; 0: not on record.
+        signed: signed bytes of it were on record, as far as we have seen.
         working: something is being done for it now; else it waits for its turn, or for others.
         redelivered: somebody, perhaps this replica before a restart, may have begun it already.
     """
 
-    __slots__ = ("begun", "client", "delivery", "operation", "redelivered", "state", "taken_at", "working")
+    __slots__ = (
+        "_progress", "begun", "client", "delivery", "operation", "redelivered", "signed", "state", "taken_at",
+        "working",
+    )  # fmt: skip
 
     def __init__(self, client: str, operation: Operation, delivery: Delivery) -> None:
         self.client = client
@@ -41,6 +48,22 @@ class Held:
         self.working = False
         self.taken_at = asyncio.get_running_loop().time()
         self.begun = False
+        self.signed = False
+        self._progress = (0, 0)
+
+    def see(self, last: Entry | None) -> bool:
+        """Take in what the record says of its operation; returns whether it has gone back.
+
+        It said that there were signed bytes, or that they were on their way, and does not any more: it was lost or
+        restored as of before, a server forgot its last events as it was killed, or one that leads no more has answered
+        (then nothing can be written on the strength of it).
+        """
+        self.state = last.sequence if last else 0
+        now = progress(last.event if last else None)
+        gone_back = self.signed and now < self._progress
+        self._progress = max(self._progress, now)
+        self.signed |= last is not None and last.event.state not in (State.ACCEPTED, State.FAILED)
+        return gone_back
 
     @property
     def sequence(self) -> int:

@@ -50,12 +50,40 @@ class Journal:
         body: dict[str, Any] = {"labels": dict(labels)} if labels else {}
         if reopened is not None:
             body["reopens"] = reopened.event.event_id
+        return await self._begin(held, operation_id, digest, expires_at, encoding, State.ACCEPTED, body, reopened)
+
+    async def fail_unclaimed(
+        self,
+        held: Held,
+        operation_id: str,
+        digest: str,
+        expires_at: float,
+        encoding: ContentType,
+        why: tuple[Code, str, Outcome],
+        last: Entry | None,
+    ) -> Entry:
+        """Record `failed` for what the record does not know (any more); nobody can come between."""
+        code, reason, outcome = why
+        body = {"code": code.value, "reason": reason, "outcome": outcome.value}
+        return await self._begin(held, operation_id, digest, expires_at, encoding, State.FAILED, body, last)
+
+    async def _begin(
+        self,
+        held: Held,
+        operation_id: str,
+        digest: str,
+        expires_at: float,
+        encoding: ContentType,
+        state: State,
+        body: Mapping[str, Any],
+        after: Entry | None,
+    ) -> Entry:
         event = Event(
             operation=held.operation,
             operation_id=operation_id,
             client=held.client,
-            state=State.ACCEPTED,
-            attempt=reopened.event.attempt + 1 if reopened else 1,
+            state=state,
+            attempt=after.event.attempt + 1 if after else 1,
             time=self._clock.now(),
             request_seq=held.sequence,
             request_digest=digest,
@@ -64,7 +92,7 @@ class Journal:
             content_type=encoding,
             body=body,
         )
-        return await self._append(event, reopened)
+        return await self._append(event, after)
 
     async def move(self, last: Entry, state: State, body: Mapping[str, Any], *, attempt: int | None = None) -> Entry:
         """Record the next state of an operation after `last`.

@@ -1,4 +1,4 @@
-"""So many a second for each client, and as many at once as one second gives."""
+"""So many a second for each client, and about as many at once."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ class Pace:
         self._until: dict[str, float] = {}  # by client: until when places are taken
 
     def wait_s(self, client: str) -> float:
-        """Take the client's next place; returns how many seconds from now it is due."""
+        """In how many seconds the client's next place is due."""
         now = self._now()
-        until = max(self._until.get(client, now), now)
-        self._take(client, until, now)
-        return max(0.0, until - BURST_S - now)
+        return max(0.0, self._until.get(client, now) - BURST_S - now)
+
+    def take(self, client: str) -> float:
+        """Take the client's next place; returns in how many seconds it is due."""
+        wait_s, now = self.wait_s(client), self._now()
+        self._take(client, max(self._until.get(client, now), now), now)
+        return wait_s
 
     def take_if_due(self, client: str) -> bool:
         """Take the client's next place if it is due now."""
-        now = self._now()
-        until = max(self._until.get(client, now), now)
-        if until - BURST_S > now:
-            return False
-        self._take(client, until, now)
-        return True
+        due = self.wait_s(client) <= 0
+        if due:
+            self.take(client)
+        return due
 
     def _take(self, client: str, until: float, now: float) -> None:
         if client not in self._until and len(self._until) >= _MOST_CLIENTS:

@@ -22,12 +22,11 @@ from initiator.errors import Code, InitiatorError, RetryError
 from initiator.flow.clock import Clock
 from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
-from initiator.flow.work import Work, expired
+from initiator.flow.work import WENT_BACK, Work, expired
 from initiator.log import get_logger
 from initiator.record import Entry, Record
 
 log = get_logger()
-_WENT_BACK = "the record went back to before this was signed, and the nodes may have it"
 
 
 class Publisher:
@@ -91,7 +90,7 @@ class Publisher:
             reason = "the nodes' stream holds other bytes than those recorded for this attempt"
             return await self._journal.fail(last, Code.PUBLISH_UNCERTAIN, reason, Outcome.UNKNOWN)
         if work.went_back:
-            return await self._journal.fail(last, Code.RECORD_LOST, _WENT_BACK, Outcome.UNKNOWN)
+            return await self._journal.fail(last, Code.RECORD_LOST, WENT_BACK, Outcome.UNKNOWN)
         if await self._gateway.may_have_forgotten(wanted, last.stored_at, self._clock_skew_s):
             # absence proves nothing: published, answered and dropped by the stream's limits looks the same
             reason = "the nodes' stream no longer reaches back to when the bytes were recorded"
@@ -111,7 +110,7 @@ class Publisher:
         if isinstance(prepared, Entry):
             return prepared
         if work.went_back:
-            return await self._journal.fail(last, Code.RECORD_LOST, _WENT_BACK, Outcome.UNKNOWN)
+            return await self._journal.fail(last, Code.RECORD_LOST, WENT_BACK, Outcome.UNKNOWN)
         publishing = await self._journal.move(last, State.PUBLISHING, {})
         asked_at = self._clock.now()
         try:
@@ -148,8 +147,10 @@ class Publisher:
         if not await lane.take_slot(
             work.held.client, work.operation_id, lambda: bool(expired(last, self._clock.now()))
         ):
-            reason = f"{expired(last, self._clock.now())} while waiting for a slot"
-            return await self._journal.fail(last, Code.DEADLINE_EXCEEDED, reason, outcome_before_publishing(last.event))
+            code, reason = Code.DEADLINE_EXCEEDED, f"{expired(last, self._clock.now())} while waiting for a slot"
+            if last.event.state is State.RETRYING:  # the cause is what kept it from being published before
+                code, reason = Code(last.event.body["code"]), f"{reason}; before that: {last.event.body['reason']}"
+            return await self._journal.fail(last, code, reason, outcome_before_publishing(last.event))
         work.holds_slot = True
         return node_message
 
@@ -168,7 +169,8 @@ class Publisher:
             attempt=event.attempt,
             data=sealed.event.body["message"],
             session_id=session_of(sealed.event.body["session"], event.attempt),
-            stream=sealed.event.body.get("nodes_stream"),
+            # a further attempt is published after it was opened: whatever stream there was before does not count
+            stream=(last if event.state is State.RETRYING else sealed).event.body.get("nodes_stream"),
         )
 
     async def _leave_slot(self, work: Work) -> None:

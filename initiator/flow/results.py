@@ -8,6 +8,7 @@ in hand is never handed back: its steps are repeated here until they succeed.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from initiator.bus.connection import Connection
@@ -41,6 +42,7 @@ class Results:
 
     Args:
         clock_skew_s: how far the clocks of replicas and of the nodes' server may differ.
+        nodes_stream: see `NodeGateway.birth`.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class Results:
         lanes: dict[Operation, Lane],
         clock: Clock,
         clock_skew_s: float,
+        nodes_stream: Callable[[Operation], str | None],
         metrics: Metrics,
     ) -> None:
         self._connection = connection
+        self._nodes_stream = nodes_stream
         self._record = record
         self._journal = journal
         self._verifier = verifier
@@ -125,7 +129,10 @@ class Results:
     def _judge(self, last: Entry | None, result: NodeResult, delivery: Delivery) -> Verdict:
         if last is None:
             return Verdict.ORPHAN
-        return judge_result(last.event, result, delivery.stored_at, self._clock_skew_s)
+        verdict = judge_result(last.event, result, delivery.stored_at, self._clock_skew_s)
+        if verdict is Verdict.IGNORE and last.event.state is State.COMPLETED and other_keys(last.event, result):
+            return Verdict.CONTRADICTION
+        return verdict
 
     async def _correlate(self, operation: Operation, delivery: Delivery, result: NodeResult) -> Entry | None:
         """The record of the operation that a result answers."""
@@ -173,7 +180,7 @@ class Results:
             await self._retry(result, last)
         elif verdict is Verdict.HOLD:
             await self._note_provisional(result, last)
-        elif verdict is Verdict.IGNORE and last.event.state is State.COMPLETED and other_keys(last.event, result):
+        elif verdict is Verdict.CONTRADICTION and result.success:
             # substitution: one of the two was not made by the nodes, and nothing says which
             reason = "the nodes have answered before, with other keys: one of the two answers is forged"
             log.error("result.keys_contradicted", id=last.event.operation_id, client=last.event.client)
@@ -225,6 +232,7 @@ class Results:
             "reason": result.error_reason,
             "node_code": result.error_code,
             "not_before": events.format_time(self._clock.now() + wait_s),
+            "nodes_stream": self._nodes_stream(last.event.operation),
         }
         await self._free(last)  # between attempts no slot is held
         await self._journal.move(last, State.RETRYING, body, attempt=attempt)

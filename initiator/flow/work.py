@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from initiator.core import events
-from initiator.core.events import State
 from initiator.core.lifecycle import Claimant
 from initiator.core.model import ContentType, Operation, Request
 from initiator.errors import InitiatorError, RejectError
 from initiator.flow.held import Held
 from initiator.record import Entry, Seen
 
+WENT_BACK = "the record went back to before this was signed, and the nodes may have it"
 FRESH_S = 5.0
 """After this long a holder may have been frozen and overtaken: it looks before it publishes."""
 
@@ -28,9 +28,7 @@ class Work:
         refusal: why the rules refuse it now, although it was claimed under others.
         seen: the record as it was when a claim was refused by one who may have been overtaken.
         problem: what the signer last said no with; why the deadline passed, if it does.
-        signed: the record had signed bytes for it, as far as we have seen.
-        went_back: the record was lost, or restored as of before, after we had seen signed bytes there: the nodes may
-            have them, whatever it says now.
+        went_back: the record says less than it did: the nodes may have signed bytes, whatever it says now.
     """
 
     held: Held
@@ -44,7 +42,6 @@ class Work:
     holds_slot: bool = False
     problem: InitiatorError | None = None
     seen: Seen | None = None
-    signed: bool = False
     went_back: bool = False
 
     @property
@@ -54,13 +51,6 @@ class Work:
     @property
     def operation_id(self) -> str:
         return self.request.operation_id
-
-    def notice(self, last: Entry | None) -> None:
-        """Take in what the record says of it now; sequences only rise, unless the record itself went back."""
-        sequence = last.sequence if last else 0
-        self.went_back |= self.signed and sequence < self.held.state
-        self.signed |= last is not None and last.event.state not in (State.ACCEPTED, State.FAILED)
-        self.held.state = sequence
 
     def fresh(self, loop_time: float) -> bool:
         """Nobody can have published yet: the bytes were recorded by us, moments ago."""

@@ -7,6 +7,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import nats
@@ -14,6 +15,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from initiator.client import (
+    DeniedError,
     EddsaSignature,
     Event,
     InitiatorClient,
@@ -78,13 +80,9 @@ async def answer_sign(server: Bench, tx_id: str) -> None:
 async def test_after_a_cancel_nothing_that_waited_goes_on(server: Bench) -> None:
     """One place in preparation, and a slow KMS: a retry waits in the queue while its operation is cancelled."""
     narrow = settings_for(server.url, worker={"ack_wait_s": 30.0, "heartbeat_s": 0.5, "lookahead": 1})
-    async with daemon(narrow, ScriptedSigner(1.0, 3.0)), connect(server) as alice:
-        first = asyncio.create_task(sign(alice, "tx1", timeout=20))
-        await server.until("sign", "tx1", "accepted")
-        await alice.cancel("sign", "tx1")
+    async with daemon(narrow, ScriptedSigner(1.5, 3.0)), connect(server) as alice:
         with pytest.raises(NothingSignedError) as failure:
-            await first
-        await asyncio.sleep(1.2)
+            await sign(alice, "tx1", timeout=20, expires_at=datetime.now(UTC) + timedelta(seconds=1))
         await alice.submit(signing("blocker"))
         await server.until("sign", "blocker", "accepted")
         retry = asyncio.create_task(sign(alice, "tx1", timeout=20, retry=failure.value.event))
@@ -181,6 +179,33 @@ async def test_a_repeated_call_joins_although_the_rules_have_changed(server: Ben
                 await alice.sign("old", tx, tx_id="tx1", key_type="ed25519", timeout=3)
             with pytest.raises(RejectedError, match="tx"):
                 await alice.sign("old", tx, tx_id="tx2", key_type="ed25519", timeout=20)
+
+
+async def test_a_repeat_that_is_refused_itself_ends_nothing_of_what_it_repeats(server: Bench) -> None:
+    """KMS is slow for longer than two ack waits, so that the original looks as if nobody held it any more."""
+    async with daemon(settings_for(server.url), ScriptedSigner(8.0)):
+        wallet = new_id("w")
+        await server.submit("keygen", {"wallet_id": wallet})
+        await server.until("keygen", wallet, "accepted")
+        await server.submit("keygen", {"wallet_id": wallet, "labels": {f"k{n}": "" for n in range(100)}})
+        await server.until("keygen", wallet, "published", timeout_s=20)
+        assert "failed" not in server.states("keygen", wallet)
+
+
+async def test_who_may_not_ask_is_told_that_what_he_sent_goes_on(server: Bench) -> None:
+    async with daemon(settings_for(server.url)), connect(server) as alice:
+        handle = await alice.submit(KeygenRequest(wallet_id=new_id("w")))
+        link: Any = alice._link
+        ask = link.ask
+
+        async def denied(*_arguments: Any) -> Any:
+            raise DeniedError("BUS_DENIED", "NATS takes no question from us")
+
+        link.ask = denied
+        with pytest.raises(StillRunningError, match="NATS takes no question") as running_on:
+            await alice.result(handle, timeout=5)
+        assert running_on.value.handle == handle
+        link.ask = ask
 
 
 async def test_every_request_has_a_deadline(server: Bench) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
+import time
 from typing import Any
 
 import pytest
 
+from initiator.core import events
 from tests.support.harness import Bench, ScriptedSigner, daemon, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -35,15 +38,13 @@ async def test_before_the_signature_is_recorded_it_wins_and_nothing_is_published
         assert answer["cancelled"] is True
         assert (answer["event"]["code"], answer["event"]["outcome"]) == ("CANCELLED", "none")
         again = await cancel(server, {"op": "keygen", "id": wallet})
-        assert again["event"]["code"] == "CANCELLED"
-        assert again["event"]["event_id"] != answer["event"]["event_id"]
-        reopen = await server.submit(
-            "keygen", {"wallet_id": wallet}, **{"Initiator-Reopen": answer["event"]["event_id"]}
-        )
+        assert again["event"] == answer["event"]
+        header = {"Initiator-Reopen": answer["event"]["event_id"]}  # whoever cancelled may have asked elsewhere since
+        reopen = await server.submit("keygen", {"wallet_id": wallet}, **header)
         assert await server.all_acked()
         settled = await status(server, {"op": "keygen", "id": wallet, "request_seq": reopen})
         assert (settled["settled"], settled["event"]) == (True, again["event"])
-        assert server.unrepeated("keygen", wallet) == ["accepted", "failed", "failed"]
+        assert server.unrepeated("keygen", wallet) == ["accepted", "failed"]
         assert await server.published("keygen") == before
     assert signer.calls == 1  # it was being asked already; what it said went nowhere
 
@@ -70,21 +71,46 @@ async def test_what_may_have_been_signed_is_not_said_to_be_cancelled(server: Ben
         assert (error["code"], error["reason"]) == ("TOO_LATE", "it has failed, and the nodes may have signed")
 
 
+async def expired(server: Bench, wallet: str) -> dict[str, Any]:
+    """A failure of which surely nothing was signed: KMS was too slow."""
+    soon = events.format_time(time.time() + 1.0)
+    await server.submit("keygen", {"wallet_id": wallet, "expires_at": soon})
+    failed = await server.until("keygen", wallet, "failed")
+    assert failed["outcome"] == "none"
+    return failed
+
+
 async def test_a_request_that_waits_is_not_said_to_be_settled(server: Bench) -> None:
     narrow = settings_for(server.url, worker={"ack_wait_s": 30.0, "heartbeat_s": 0.5, "lookahead": 1})
     wallet, other = (f"w{secrets.token_hex(4)}" for _ in range(2))
-    async with daemon(narrow, ScriptedSigner(0.2, 2.0)):
-        await server.submit("keygen", {"wallet_id": wallet})
-        await server.until("keygen", wallet, "accepted")
-        failed = (await cancel(server, {"op": "keygen", "id": wallet}))["event"]
+    async with daemon(narrow, ScriptedSigner(1.5, 2.0)):
+        failed = await expired(server, wallet)
         await server.submit("keygen", {"wallet_id": other})
         await server.until("keygen", other, "accepted")
         reopen = await server.submit("keygen", {"wallet_id": wallet}, **{"Initiator-Reopen": failed["event_id"]})
         waits = await status(server, {"op": "keygen", "id": wallet, "request_seq": reopen})
-        assert (waits["settled"], waits["event"]) == (False, failed)
+        assert (waits["settled"], waits["event"]["event_id"]) == (False, failed["event_id"])
         await server.until("keygen", wallet, "published", attempt=2)
         goes_on = await status(server, {"op": "keygen", "id": wallet, "request_seq": reopen})
         assert (goes_on["settled"], goes_on["event"]["state"]) == (False, "published")
+
+
+async def test_cancelling_a_failure_keeps_what_waits_from_going_on_after_it(server: Bench) -> None:
+    narrow = settings_for(server.url, worker={"ack_wait_s": 30.0, "heartbeat_s": 0.5, "lookahead": 1})
+    wallet, other = (f"w{secrets.token_hex(4)}" for _ in range(2))
+    async with daemon(narrow, ScriptedSigner(1.5, 2.0)):
+        failed = await expired(server, wallet)
+        await server.submit("keygen", {"wallet_id": other})
+        await server.until("keygen", other, "accepted")
+        await server.submit("keygen", {"wallet_id": wallet}, **{"Initiator-Reopen": failed["event_id"]})
+        first = (await cancel(server, {"op": "keygen", "id": wallet}))["event"]
+        assert (first["code"], first["event_id"] == failed["event_id"]) == ("CANCELLED", False)
+        for _ in range(3):
+            assert (await cancel(server, {"op": "keygen", "id": wallet}))["event"] == first
+        await server.until("keygen", other, "published")
+        await server.submit("keygen", {"wallet_id": wallet}, **{"Initiator-Reopen": first["event_id"]})
+        await asyncio.sleep(0.5)
+        assert server.unrepeated("keygen", wallet) == ["accepted", "failed", "failed"]
 
 
 @pytest.mark.parametrize("client", ["alice", "bob"])

@@ -132,12 +132,18 @@ async def test_each_client_has_so_many_answers_a_second(server: Bench) -> None:
     async with daemon(settings_for(server.url, query={"per_client_per_s": 10})):
         loop = asyncio.get_running_loop()
         began = loop.time()
-        flood = [asyncio.create_task(ask(server, "status", {"op": "keygen", "id": "w"})) for _ in range(30)]
+        flood = [asyncio.create_task(ask(server, "status", {"op": "keygen", "id": "w"})) for _ in range(40)]
         await asyncio.sleep(0.1)
         assert await ask(server, "status", {"op": "keygen", "id": "w"}, "bob") == {"event": None}
+        cancelled = await server.nc.request("initiator.cancel.alice", b'{"op":"keygen","id":"w"}', timeout=5)
+        assert json.loads(cancelled.data)["error"]["code"] == "NOT_FOUND"  # who asks too much may still cancel
         assert loop.time() - began < 1.0
-        assert [await one for one in flood] == [{"event": None}] * 30
-        assert 1.7 < loop.time() - began < 6.0  # ten at once, and twenty at ten a second
+        answers = [await one for one in flood]
+        # ten at once, and what is due within a second and a half; the others would hear it too late
+        assert 20 <= sum(answer == {"event": None} for answer in answers) <= 30
+        refused = [answer["error"]["code"] for answer in answers if "error" in answer]
+        assert set(refused) == {"QUERY_BUSY"}
+        assert 1.0 < loop.time() - began < 5.0
 
 
 @pytest.mark.parametrize("body", [b"[" + b"{}," * 2000 + b"{}]", b" " * 4097])
@@ -155,3 +161,18 @@ async def test_questions_come_over_a_connection_of_their_own(server: Bench) -> N
         for _ in range(10):
             await ask(server, "status", {"op": "keygen", "id": "w"})
         assert app._questions._client.stats["in_msgs"] - before == 10
+
+
+async def test_without_its_second_connection_a_replica_signs_and_says_so(server: Bench) -> None:
+    async with daemon(settings_for(server.url)) as app:
+        app._on_questions(False, "connection lost")
+        assert app.health.ready
+        part = next(part for part in app.health.snapshot() if part.name == "questions")
+        assert (part.ok, part.note) == (True, "clients' questions are not answered: connection lost")
+
+
+async def test_what_was_asked_when_it_stops_is_answered(server: Bench) -> None:
+    async with daemon(settings_for(server.url)):
+        flood = [asyncio.create_task(ask(server, "status", {"op": "keygen", "id": "w"})) for _ in range(50)]
+        await asyncio.sleep(0.02)
+    assert [await one for one in flood] == [{"event": None}] * 50

@@ -26,7 +26,7 @@ def test_no_client_gets_more_than_its_rate_and_one_burst(per_s: float, asked: li
     due: dict[str, list[float]] = {"a": [], "b": []}
     for client, pause in asked:
         clock.now += pause / per_s
-        due[client].append(clock.now + pace.wait_s(client))
+        due[client].append(clock.now + pace.take(client))
     for times in due.values():
         assert times == sorted(times)
         for first, at in enumerate(times):
@@ -36,10 +36,10 @@ def test_no_client_gets_more_than_its_rate_and_one_burst(per_s: float, asked: li
 
 def test_one_clients_questions_take_no_place_of_anothers() -> None:
     pace = Pace(10, Clock())
-    waits = [round(pace.wait_s("a"), 6) for _ in range(30)]
+    waits = [round(pace.take("a"), 6) for _ in range(30)]
     assert waits[:11] == [0.0] * 11
     assert waits[-1] == 1.9
-    assert pace.wait_s("b") == 0.0
+    assert pace.take("b") == 0.0
 
 
 def test_what_is_not_due_now_is_not_taken() -> None:
@@ -55,5 +55,5 @@ def test_it_remembers_no_client_for_ever() -> None:
     pace = Pace(10, clock)
     for number in range(3000):
         clock.now += 0.2
-        pace.wait_s(f"c{number}")
+        pace.take(f"c{number}")
     assert len(pace._until) <= 1024
