@@ -39,6 +39,7 @@ _COMMANDS = {
 
 # of sysexits.h: no other exit code means the same
 _BUG, _INPUT_OUTPUT = 70, 74
+_PIPE_CLOSED = 141  # as a shell says of SIGPIPE
 
 
 @dataclass(slots=True)
@@ -105,6 +106,10 @@ def main() -> None:
         result = cli(standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
+    except SystemExit:
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # click's sign for a pipe that was closed
+            sys.exit(_PIPE_CLOSED)
+        raise
     except KeyboardInterrupt:
         sys.exit(130)
     except click.ClickException as error:
@@ -117,17 +122,21 @@ def main() -> None:
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
         sys.exit(2 if error.code is Code.CONFIG_INVALID else 1)
-    except BrokenPipeError:
+    except Exception as error:
+        sys.exit(_unforeseen(error))
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _unforeseen(error: Exception) -> int:
+    """Say what is no error of ours; returns its exit code."""
+    if isinstance(error, BrokenPipeError):
         # whoever read has heard enough; nothing more may be written, not even at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except OSError as error:
-        if "--debug" in sys.argv:
-            raise
+        return _PIPE_CLOSED
+    if "--debug" in sys.argv or not isinstance(error, OSError):
+        traceback.print_exception(error)
+    if isinstance(error, OSError):
         click.echo(f"error: {error}", err=True)
-        sys.exit(_INPUT_OUTPUT)
-    except Exception:
-        traceback.print_exc()
-        click.echo("error: a bug of this program; please report it with the lines above", err=True)
-        sys.exit(_BUG)
-    sys.exit(result if isinstance(result, int) else 0)
+        return _INPUT_OUTPUT
+    click.echo("error: a bug of this program; please report it with the lines above", err=True)
+    return _BUG

@@ -29,6 +29,7 @@ from initiator.client import (
 )
 from initiator.config import context as contexts
 from initiator.core.model import Operation
+from initiator.errors import Code
 
 DONE, UNKNOWN, USAGE, REJECTED, FAILED, RUNNING, UNAVAILABLE, UNTRUSTED = 0, 1, 2, 3, 4, 5, 7, 8
 INTERRUPTED = 130
@@ -116,6 +117,10 @@ class Login:
     def _hint(self, error: ClientError) -> str:
         """What to do, in commands."""
         match error:
+            case NothingSignedError() if error.code == Code.CANCELLED:
+                return "it is over for good; what it was for may be asked for under another id"
+            case NothingSignedError() if error.event.op is Operation.RESHARE:
+                return f"under another session_id, after: {self.asked_with.replace('status', 'cancel', 1)}"
             case NothingSignedError():
                 cancel = self.asked_with.replace("status", "cancel", 1)
                 return f"again with --retry {error.event.event_id}; under another id only after: {cancel}"

@@ -198,7 +198,11 @@ class Link:
             UnavailableError: no daemon answers.
         """
         data = json.dumps(dict(body)).encode()
-        answer, _ = await self._insist(subject, data, {}, deadline, f"no daemon answers on {subject}")
+        try:
+            answer, _ = await self._insist(subject, data, {}, deadline, f"no daemon answers on {subject}")
+        except UnavailableError as unanswered:
+            unanswered.maybe_queued = False  # a question is no request
+            raise
         error = answer.get("error")
         if error is None:
             return answer

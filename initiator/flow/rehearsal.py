@@ -12,6 +12,7 @@ from initiator.core import codec, identity
 from initiator.core.deadletter import DeadLetter
 from initiator.core.lifecycle import REOPEN, Claimant, Step, next_step
 from initiator.deadletters import DeadLetters
+from initiator.errors import Code, RejectError
 from initiator.flow.fate import standing
 from initiator.flow.intake import Intake
 from initiator.record import CONTENT_TYPE, Record
@@ -42,10 +43,20 @@ class Rehearsal:
         await self._letters.request_subject(letter)
         client = letter.client or ""
         encoding = codec.content_type(letter.request_headers().get(CONTENT_TYPE))
-        request = self._intake.read(client, letter.operation, encoding, data, self._now())
+        refusal: RejectError | None = None
+        try:
+            request = self._intake.read(client, letter.operation, encoding, data, self._now())
+        except RejectError as error:
+            # what is refused now joins what the same request began before, as at the daemon
+            reread = self._intake.reread(letter.operation, encoding, data)
+            if reread is None or error.code is Code.POLICY_DENIED:
+                raise
+            request, refusal = reread, error
         last = await self._record.last(letter.operation, request.operation_id)
         event = last.event if last else None
         digest = identity.request_digest(client, request)
+        if refusal and (event is None or (event.client, event.request_digest) != (client, digest)):
+            raise refusal
         claimant = Claimant(
             client=client,
             request_digest=digest,
@@ -55,6 +66,8 @@ class Rehearsal:
         step = next_step(event, claimant)
         if step is Step.CONFLICT:
             raise identity.conflict(letter.operation)
+        if step is Step.REOPEN and refusal:
+            raise refusal
         if step is Step.REOPEN:
             return "would open its operation again"
         # a request under an id that is on record gets the state of that operation; nothing is done anew

@@ -178,6 +178,17 @@ async def test_an_output_that_takes_nothing_is_no_answer_of_ours(stack: Stack) -
     assert (done.returncode, "Traceback" in errors.decode()) == (74, False)
 
 
+async def test_a_pipe_that_is_closed_is_no_word_about_the_operation(stack: Stack) -> None:
+    name = wallet()
+    command = f"{sys.executable} -m initiator events --json | head -1; echo ${{PIPESTATUS[0]}}"
+    done = await asyncio.create_subprocess_exec(
+        "bash", "-c", command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    output, errors = await asyncio.wait_for(done.communicate(), 60)
+    assert output.splitlines()[-1] in (b"0", b"141"), name
+    assert b"Traceback" not in errors
+
+
 async def test_cancelling_is_for_good_or_too_late(stack: Stack) -> None:
     name = wallet()
     code, (late,), _ = run("cancel", "keygen", name)
