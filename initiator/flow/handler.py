@@ -200,7 +200,11 @@ class Handler:
             return await self._end_lost(work, last, step)
         if step is Step.CONFLICT:
             raise identity.conflict(work.operation)
-        await self._respect_turns(work, step, last)
+        if last is not None and step in _PREPARING and (early_s := self._early_s(last)) > 0:
+            self._leave_admission(work)
+            await self._clock.sleep(early_s)
+            return await self._record.last(work.operation, work.operation_id) or last  # a late success may have come
+        await self._respect_turns(work, step)
         work.held.working = step in _PREPARING
         if work.held.working and await self._is_exhausted(work):
             return await self._give_up(last)
@@ -240,19 +244,17 @@ class Handler:
             raise RejectError(Code.EXHAUSTED, reason)
         return await self._journal.fail(last, Code.EXHAUSTED, reason, outcome_before_publishing(last.event))
 
-    async def _respect_turns(self, work: Work, step: Step, last: Entry | None) -> None:
+    async def _respect_turns(self, work: Work, step: Step) -> None:
         """Only requests in preparation hold one of the lane's places; those that wait for others hold none."""
-        if step not in _PREPARING or self._early_s(last) > 0:
+        if step not in _PREPARING:
             self._leave_admission(work)
-        if step in _PREPARING and not work.admitted:
-            while (early_s := self._early_s(last)) > 0:
-                await self._clock.sleep(early_s)
+        elif not work.admitted:
             await self._lanes[work.operation].admission.enter(work.held.client)
             work.admitted = work.held.begun = True
 
-    def _early_s(self, last: Entry | None) -> float:
+    def _early_s(self, last: Entry) -> float:
         """How long a further attempt has to wait for its time."""
-        if last is None or "not_before" not in last.event.body:
+        if "not_before" not in last.event.body:
             return 0.0
         due = min(events.parse_time(last.event.body["not_before"]), last.event.expires_at)
         return due - self._clock.now()

@@ -8,6 +8,7 @@ import secrets
 from typing import Any
 
 import pytest
+from nats.js.errors import NotFoundError
 
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import NatsSettings
@@ -219,6 +220,18 @@ async def test_a_cluster_that_was_not_ready_is_asked_again_with_the_same_bytes(
     assert first[1]["SessionID"] != second[1]["SessionID"]
     await served.answer("sign", tx_id, served.sign_success(request))
     assert (await served.until("sign", tx_id))["attempt"] == 2
+
+
+async def test_a_success_that_comes_before_the_next_attempt_makes_that_needless(served: Bench) -> None:
+    request = await published(served)
+    tx_id = request["tx_id"]
+    await served.answer("sign", tx_id, served.error("sign", tx_id, "ERROR_NOT_MAJORITY", "ready=1", wallet_id="w"))
+    await served.until("sign", tx_id, "retrying")  # two seconds from now
+    await served.answer("sign", tx_id, served.sign_success(request))
+    await served.until("sign", tx_id, "completed")
+    assert await served.all_acked()
+    with pytest.raises(NotFoundError):
+        await served.event_at_nodes("sign", tx_id, 2)
 
 
 async def test_an_answer_that_comes_before_the_publication_is_recorded_is_kept_in_hand(served: Bench) -> None:
