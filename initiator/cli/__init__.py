@@ -107,7 +107,7 @@ def main() -> None:
     except click.exceptions.Abort:
         sys.exit(130)
     except SystemExit:
-        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # click's sign for a pipe that was closed
+        if "PacifyFlush" in type(sys.stdout).__name__:  # click's sign for a pipe that was closed
             sys.exit(_PIPE_CLOSED)
         raise
     except KeyboardInterrupt:
