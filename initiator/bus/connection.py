@@ -27,6 +27,7 @@ from nats.aio.subscription import Subscription
 from initiator.bus.errors import unknown_outcome
 from initiator.config.load import read_secret
 from initiator.config.schema import NatsSettings, TlsSettings
+from initiator.core.addresses import without_password
 from initiator.errors import Code, HaltError, RetryError
 from initiator.log import get_logger
 
@@ -144,7 +145,7 @@ class Connection:
 
     def _connect_error(self, error: Exception) -> RetryError | HaltError:
         text = f"{type(error).__name__}: {error}".strip(": ")
-        where = ", ".join(_without_password(url) for url in self._settings.servers)
+        where = ", ".join(without_password(url) for url in self._settings.servers)
         if _is_refusal(error):
             return HaltError(
                 Code.BUS_DENIED, f"{where}: login refused", hint="check user, password or credentials file"
@@ -386,11 +387,6 @@ def _tls_context(settings: TlsSettings) -> ssl.SSLContext:
     if settings.cert_file and settings.key_file:
         context.load_cert_chain(settings.cert_file, settings.key_file)
     return context
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _safe_text(error: Exception) -> str:

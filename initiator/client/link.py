@@ -21,6 +21,7 @@ from initiator.client import wire
 from initiator.client.errors import DeniedError, RejectedError, UnavailableError
 from initiator.client.wire import Event
 from initiator.core import subjects
+from initiator.core.addresses import without_password
 from initiator.core.model import Operation
 from initiator.errors import Code
 
@@ -102,7 +103,7 @@ class Link:
         return link
 
     def _not_connected(self, servers: str | list[str], error: Exception) -> UnavailableError | DeniedError:
-        where = ", ".join(_without_password(url) for url in ([servers] if isinstance(servers, str) else servers))
+        where = ", ".join(without_password(url) for url in ([servers] if isinstance(servers, str) else servers))
         said = self._last_error or f"{type(error).__name__}: {error}".strip(": ")
         if self._login_refused.is_set():
             hint = "check user, password or credentials file"
@@ -283,8 +284,3 @@ def _parsed(data: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise ValueError("expected a JSON object")  # noqa: TRY004 - what came, not what we were passed
     return answer
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
