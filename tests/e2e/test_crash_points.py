@@ -24,6 +24,7 @@ AT_ONCE = 6
 RACES = (
     "handle result 2",
     "handle result 3",
+    "bury 2",
     "record completed 2",
     "record failed 2",
     "record retrying 2",
