@@ -28,6 +28,7 @@ from initiator.health import Health
 from initiator.http import HealthServer
 from initiator.log import get_logger
 from initiator.metrics import Metrics
+from initiator.policywatch import PolicyWatch
 from initiator.quota import SharedLimiter
 from initiator.reload import Reload
 
@@ -60,6 +61,7 @@ class App:
         self.metrics = Metrics()
         self._load = load or (lambda: settings)
         self._hangup = asyncio.Event()
+        self._policy_told = asyncio.Event()
         self._stop = asyncio.Event()
         self._abort = asyncio.Event()
         self._same_nats = settings.mpcium.nats is None
@@ -145,8 +147,9 @@ class App:
         self.stop()
 
     def reload(self) -> None:
-        """Read the configuration again, once the start is complete; see `Reload` for what of it can change."""
+        """Read configuration and policy again, once the start is complete; see `Reload` for what of it can change."""
         self._hangup.set()
+        self._policy_told.set()
 
     def stop(self) -> None:
         """Drain and end; said again: abort at once."""
@@ -214,8 +217,29 @@ class App:
         answering = await self._try_to_answer(parts)
         later = [] if answering else [partial(self._answer_later, parts)]
         reload = Reload(self.settings, self._hangup, self._load, parts.take_over, self.metrics)
-        await self._until_stopped(worker, [*parts.chores(), partial(self._watch_signer, signer), reload.run, *later])
-        await parts.stop_answering()
+        own: list[Chore] = [
+            partial(self._watch_signer, signer),
+            reload.run,
+            *self._policy_watch(parts),
+            *later,
+        ]
+        await self._until_stopped(worker, [*parts.chores(), *own])
+        await parts.close()
+
+    def _policy_watch(self, parts: Assembly) -> list[Chore]:
+        chosen, clients = self.settings.policy, parts.clients
+        if chosen.file is None:
+            return []
+        watch = PolicyWatch(
+            path=chosen.file,
+            every_s=chosen.watch_s,
+            policy=clients.policy,
+            told=self._policy_told,
+            apply=clients.set_policy,
+            health=self.health,
+            metrics=self.metrics,
+        )
+        return [watch.run]
 
     async def _try_to_answer(self, parts: Assembly) -> bool:
         """Begin to answer clients' questions; returns whether that went well: signing does not wait for it."""

@@ -7,11 +7,13 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from initiator.allowances import Allowances
 from initiator.bus import queues, streams
 from initiator.bus.connection import Connection, Message
 from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream
 from initiator.bus.nodes import NodeGateway
+from initiator.config.policyfile import load_policy
 from initiator.config.schema import Settings
 from initiator.config.wallets import load_wallets
 from initiator.core import subjects
@@ -23,10 +25,12 @@ from initiator.flow.answering import Answering
 from initiator.flow.awaiting import Awaiting
 from initiator.flow.board import Board
 from initiator.flow.cancelling import CancelService
+from initiator.flow.claims import Claims
 from initiator.flow.clients import Clients
 from initiator.flow.clock import SystemClock
 from initiator.flow.handler import Handler
 from initiator.flow.held import HeldRequests
+from initiator.flow.intake import Intake
 from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
 from initiator.flow.publisher import Publisher
@@ -78,7 +82,8 @@ class Assembly:
         self._health = health
         self._metrics = metrics
         self._clock = SystemClock()
-        self._clients = Clients(settings.clients)
+        policy = load_policy(settings.policy.file) if settings.policy.file else None
+        self.clients = Clients(settings.clients, policy)
         self._made_before = load_wallets(settings.mpcium.wallets_file)
         self._worker: Worker | None = None
         self._queue_failures: dict[str, InitiatorError] = {}
@@ -90,9 +95,11 @@ class Assembly:
         self._gateway = NodeGateway(self._nodes_js, settings.mpcium.scoped_client_id)
         kept = settings.streams
         self._record = Record(self._js, Retention(kept.final_max_age_s, kept.intermediate_max_age_s))
+        self._book = WalletBook(self._record, self._made_before.keys, self._made_before.owners)
+        self._allowances = Allowances(self._js, self._clock.now)
         self._journal = Journal(self._record, self._clock, metrics, self._board)
         query = settings.query
-        self._answering = Answering(questions, query.concurrency, query.per_client_per_s, self._clients.weight_of)
+        self._answering = Answering(questions, query.concurrency, query.per_client_per_s, self.clients.weight_of)
         self._lanes = {operation: self._lane(operation) for operation in Operation}
         self._takeovers = Takeovers(self._js)
         self._room = Room(self._js, settings.streams.claim_high_water, health, metrics, self._clock)
@@ -130,7 +137,7 @@ class Assembly:
         Raises:
             RetryError: NATS is away; the same call again goes on from there.
         """
-        self._clients.replace(settings.clients)
+        self.clients.replace(settings.clients)
         self._settings = settings
         await queues.ensure(self._js, settings)
         if self._worker is not None:
@@ -201,9 +208,10 @@ class Assembly:
         await QueryService(self._answering, self._js, self._record, self._settings, self._clock).start()
         await CancelService(self._answering, self._record, self._journal).start()
 
-    async def stop_answering(self) -> None:
-        """Leave further questions to others."""
+    async def close(self) -> None:
+        """Leave further questions to others, and put back what is left of limits."""
         await self._answering.close()
+        await self._allowances.close()
 
     def _busy(self) -> int:
         return self._worker.busy if self._worker else 0
@@ -236,7 +244,7 @@ class Assembly:
         cap, lookahead = self._settings.mpcium.lane(operation).in_flight, self._settings.worker.lookahead
         admitted = min(lookahead, 2 * cap) or lookahead
         slots = Slots(self._js, operation, cap)
-        return Lane(operation, slots, admitted, self._clients.weight_of, self._clock, self._metrics)
+        return Lane(operation, slots, admitted, self.clients.weight_of, self._clock, self._metrics)
 
     def _publisher(self) -> Publisher:
         return Publisher(
@@ -249,9 +257,12 @@ class Assembly:
         )
 
     def _handler(self, signer: Signer) -> Handler:
+        intake = Intake(self._settings, self.clients, self._book.owner)
+        reception = Reception(self._settings, intake, self._record, self._clock)
         return Handler(
             settings=self._settings,
-            reception=Reception(self._settings, self._clients, self._record, self._clock),
+            reception=reception,
+            claims=self._claims(reception),
             record=self._record,
             journal=self._journal,
             signer=signer,
@@ -262,6 +273,17 @@ class Assembly:
             awaiting=self._awaiting(),
             clock=self._clock,
             metrics=self._metrics,
+        )
+
+    def _claims(self, reception: Reception) -> Claims:
+        return Claims(
+            reception=reception,
+            record=self._record,
+            journal=self._journal,
+            allowances=self._allowances,
+            room=self._room,
+            clock=self._clock,
+            clock_skew_s=self._settings.limits.clock_skew_s,
         )
 
     def _awaiting(self) -> Awaiting:
@@ -275,8 +297,7 @@ class Assembly:
 
     def _results(self) -> Results:
         chain_code = self._settings.mpcium.chain_code
-        book = WalletBook(self._record, self._made_before)
-        verifier = ResultVerifier(book, bytes.fromhex(chain_code) if chain_code else None)
+        verifier = ResultVerifier(self._book, bytes.fromhex(chain_code) if chain_code else None)
         return Results(
             connection=self._nodes_connection,
             record=self._record,

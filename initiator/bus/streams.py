@@ -115,6 +115,19 @@ def limits_form(settings: Settings) -> Form:
     )
 
 
+def allowances_form(settings: Settings) -> Form:
+    """Places taken of the policy's limits: one message for each limit and whoever it counts, gone after its period."""
+    return own_form(
+        subjects.ALLOWANCES_STREAM,
+        [f"{subjects.ALLOWANCES}.>"],
+        settings.streams.replicas,
+        description="places taken of the policy's limits, by period",
+        discard="old",
+        max_msgs_per_subject=1,
+        allow_msg_ttl=True,
+    )
+
+
 def slots_form(settings: Settings, operation: Operation) -> Form:
     """The cap in flight at the nodes: as many messages as slots, one subject per id."""
     return own_form(
@@ -131,7 +144,7 @@ def own_forms(settings: Settings) -> list[Form]:
     capped = [op for op in Operation if settings.mpcium.lane(op).in_flight]
     slots = [slots_form(settings, op) for op in capped]
     first = [events_form(settings), dead_form(settings), takeovers_form(settings), limits_form(settings)]
-    return [*first, *slots]
+    return [*first, allowances_form(settings), *slots]
 
 
 def node_request_form(operation: Operation) -> Form:

@@ -28,6 +28,7 @@ _COMMANDS = {
     "top": ("initiator.cli.top:top", "Show what is going on, live."),
     "check": ("initiator.cli.check:check", "Connect to everything and say what is wrong."),
     "config": ("initiator.cli.config:config", "Show, check or print an example of the configuration."),
+    "policy": ("initiator.cli.policy:policy", "Check, explain and test the policy."),
     "dlq": ("initiator.cli.dlq:dlq", "Show, replay or drop dead letters."),
     "dev": ("initiator.dev.cli:dev", "Run the whole system on this machine, for development."),
     "completion": ("initiator.cli.completion:completion", "Print the completion script of a shell."),

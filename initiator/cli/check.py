@@ -75,7 +75,7 @@ async def _check_all(settings: Settings) -> list[Finding]:
 async def _wallets(settings: Settings) -> str:
     from initiator.config.wallets import load_wallets
 
-    return f"{len(load_wallets(settings.mpcium.wallets_file))} with their keys"
+    return f"{len(load_wallets(settings.mpcium.wallets_file).keys)} with their keys"
 
 
 async def _signer(settings: Settings) -> str:

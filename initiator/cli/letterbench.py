@@ -126,11 +126,14 @@ async def _connected(context: CliContext) -> AsyncIterator[Bench]:
     """The daemon's own login."""
     from initiator.bus.connection import Connection
     from initiator.bus.jetstream import JetStream
+    from initiator.config.policyfile import load_policy
+    from initiator.config.wallets import load_wallets
     from initiator.deadletters import DeadLetters
     from initiator.flow.clients import Clients
     from initiator.flow.fate import Fates
     from initiator.flow.intake import Intake
     from initiator.flow.rehearsal import Rehearsal
+    from initiator.flow.verification import WalletBook
     from initiator.record import Record
 
     settings = context.load().settings
@@ -138,7 +141,11 @@ async def _connected(context: CliContext) -> AsyncIterator[Bench]:
     try:
         await connection.open()
         js = JetStream(connection, settings.nats.jetstream_domain)
-        dead, record, intake = DeadLetters(js), Record(js), Intake(settings, Clients(settings.clients))
+        dead, record = DeadLetters(js), Record(js)
+        policy = load_policy(settings.policy.file) if settings.policy.file else None
+        wallets = load_wallets(settings.mpcium.wallets_file)
+        book = WalletBook(record, wallets.keys, wallets.owners)
+        intake = Intake(settings, Clients(settings.clients, policy), book.owner)
         yield Bench(dead, Rehearsal(intake, dead, record, time.time), Fates(intake, js, record))
     finally:
         await connection.close()

@@ -94,7 +94,7 @@ def read_file(path: str) -> dict[str, Any]:
     """The map in a YAML file; raises HaltError."""
     try:
         raw = Path(path).read_bytes()
-        content = _parse(raw) if len(raw) <= MAX_FILE_BYTES else f"larger than {MAX_FILE_BYTES} bytes"
+        content = parse_yaml(raw) if len(raw) <= MAX_FILE_BYTES else f"larger than {MAX_FILE_BYTES} bytes"
     except OSError as error:
         content = str(error.strerror)
     if isinstance(content, str):
@@ -102,7 +102,7 @@ def read_file(path: str) -> dict[str, Any]:
     return content
 
 
-def _parse(raw: bytes) -> dict[str, Any] | str:
+def parse_yaml(raw: bytes) -> dict[str, Any] | str:
     """The map in a YAML file, or what is wrong with it."""
     try:
         content = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader

@@ -261,6 +261,19 @@ class ClientSettings(Section):
     )
 
 
+class PolicySettings(Section):
+    file: str | None = Field(
+        None, description="rules and limits of what clients may ask for; default: whatever clients.*.operations grant"
+    )
+    watch_s: Seconds = Field(2.0, description="how often the file is looked at for changes")
+    audience: str = Field(
+        "initiator",
+        min_length=1,
+        max_length=128,
+        description="name of these daemons in what clients sign; one per cluster",
+    )
+
+
 class StreamSettings(Section):
     replicas: Literal[1, 3, 5] = Field(1, description="copies of our streams; 3 in production")
     max_request_bytes: int = Field(
@@ -356,6 +369,7 @@ class Settings(Section):
     clients: dict[Token, ClientSettings] = Field(
         default_factory=dict, description="who may ask, by name; the name is a token of their subjects"
     )
+    policy: PolicySettings = Field(default_factory=PolicySettings)
     streams: StreamSettings = Field(default_factory=StreamSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)

@@ -15,9 +15,11 @@ EVENTS_STREAM = "INITIATOR_EVENTS"
 DEAD_STREAM = "INITIATOR_DEAD"
 TAKEOVERS_STREAM = "INITIATOR_TAKEOVERS"
 LIMITS_STREAM = "INITIATOR_LIMITS"
+ALLOWANCES_STREAM = "INITIATOR_ALLOWANCES"
 SLOTS_STREAMS = {op: f"INITIATOR_SLOTS_{op.upper()}" for op in Operation}
 
 LIMIT = "initiator.limit.signatures"
+ALLOWANCES = "initiator.allowance"
 
 NODE_KEYGEN_STREAM = "mpc-keygen"
 NODE_SIGNING_STREAM = "mpc-signing"
@@ -131,6 +133,11 @@ def parse_dead(subject: str) -> DeadSubject | None:
 
 def takeover(client: str, operation: Operation, request_seq: int) -> str:
     return f"initiator.takeover.{client}.{operation}.{request_seq}"
+
+
+def allowance(limit: str, period_s: int, bucket: str) -> str:
+    """The count of one limit for one client, wallet, or both; a limit with another period begins another count."""
+    return f"{ALLOWANCES}.{limit}.{period_s}.{bucket}"
 
 
 def slot(operation: Operation, operation_id: str) -> str:

@@ -6,12 +6,18 @@ from collections.abc import Mapping
 
 from initiator.config.schema import ClientSettings
 from initiator.core.model import Operation
+from initiator.core.policy.rules import Policy, unrestricted
 
 
 class Clients:
-    """The configured clients; a reload replaces all of them at once."""
+    """The configured clients and the policy; a reload replaces all of either at once.
 
-    def __init__(self, clients: Mapping[str, ClientSettings]) -> None:
+    Attributes:
+        policy: what holds now; whoever decides twice may find two.
+    """
+
+    def __init__(self, clients: Mapping[str, ClientSettings], policy: Policy | None = None) -> None:
+        self.policy = policy or unrestricted()
         self.replace(clients)
 
     def replace(self, clients: Mapping[str, ClientSettings]) -> None:
@@ -20,6 +26,10 @@ class Clients:
         self.permitted: Mapping[str, frozenset[Operation]] = {
             name: frozenset(client.operations) for name, client in clients.items()
         }
+
+    def set_policy(self, policy: Policy) -> None:
+        """From now on this one."""
+        self.policy = policy
 
     def weight_of(self, client: str) -> int:
         """A client's share of turns; 1 for one that left and still has requests waiting."""

@@ -20,7 +20,7 @@ import dataclasses
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from initiator.bus.errors import NotFoundError
 from initiator.config.schema import Settings
@@ -33,11 +33,13 @@ from initiator.core.lifecycle import (
     next_step,
     outcome_before_publishing,
 )
-from initiator.core.model import ContentType, Operation, Request
+from initiator.core.model import ContentType, Operation
+from initiator.core.policy.rules import Grant
 from initiator.core.signer import Signed, Signer
 from initiator.core.spki import fingerprint
 from initiator.errors import Code, HaltError, InitiatorError, RejectError, RetryError
 from initiator.flow.awaiting import Awaiting
+from initiator.flow.claims import Claims, RefusedBeforeError
 from initiator.flow.clock import Clock
 from initiator.flow.held import Held
 from initiator.flow.journal import Journal
@@ -64,6 +66,7 @@ class Handler:
         *,
         settings: Settings,
         reception: Reception,
+        claims: Claims,
         record: Record,
         journal: Journal,
         signer: Signer,
@@ -86,6 +89,7 @@ class Handler:
         self._clock = clock
         self._metrics = metrics
         self._reception = reception
+        self._claims = claims
         self._steps: dict[Step, Callable[[Work, Entry], Awaitable[Entry]]] = {
             Step.SIGN: self._sign,
             Step.PUBLISH: publisher.publish,
@@ -117,7 +121,7 @@ class Handler:
             return
         try:
             final = await self._advance(work)
-        except _RefusedBeforeError:
+        except RefusedBeforeError:
             return
         except RejectError as error:
             await self._reject(held, error, work.operation_id, work.encoding, work.seen)
@@ -209,7 +213,7 @@ class Handler:
         if work.held.working and await self._is_exhausted(work):
             return await self._give_up(last)
         if last is None or step is Step.REOPEN:
-            return await self._claim(work, last)
+            return await self._claims.claim(work, last)
         if step is Step.SETTLE:
             return last
         return await self._steps[step](work, last)
@@ -224,12 +228,8 @@ class Handler:
         self._room.check()
         digest = work.claimant.request_digest
         return await self._journal.fail_unclaimed(
-            work.held, work.operation_id, digest, self._deadline(work), work.encoding, why, last
+            work.held, work.operation_id, digest, self._reception.deadline(work), work.encoding, why, last
         )
-
-    def _deadline(self, work: Work) -> float:
-        lane = self._settings.mpcium.lane(work.operation)
-        return work.request.expires_at or work.held.delivery.stored_at + lane.default_expiry_s
 
     async def _is_exhausted(self, work: Work) -> bool:
         if work.counted or not work.held.redelivered:
@@ -272,65 +272,11 @@ class Handler:
         stalled = self._clock.now() - last.stored_at > 2 * self._settings.worker.ack_wait_s
         return dataclasses.replace(claimant, stalled=stalled)
 
-    async def _claim(self, work: Work, reopened: Entry | None) -> Entry:
-        if reopened is not None and await self._signed_before(reopened):
-            return reopened  # a reshare that nobody heard: no second signature is recorded under an id
-        if await self._reception.refused_before(work.held):
-            raise _RefusedBeforeError
-        now = self._clock.now()
-        try:
-            self._reception.permit(work.held)  # it may have waited for its turn while the rules changed
-            if work.refusal:
-                raise work.refusal
-        except RejectError:
-            await self._unless_claimed(work, reopened)
-            raise
-        expires_at = self._deadline(work)
-        if expires_at <= now:
-            await self._let_expire(work, expires_at, reopened)
-        self._room.check()
-        digest = work.claimant.request_digest
-        return await self._journal.claim(
-            work.held, work.operation_id, digest, expires_at, work.encoding, work.request.labels, reopened
-        )
-
-    async def _signed_before(self, last: Entry) -> bool:
-        event = last.event
-        return await self._record.signed(event.client, event.operation, event.operation_id) is not None
-
-    async def _let_expire(self, work: Work, expires_at: float, after: Entry | None) -> NoReturn:
-        """Refuse what expired before it was claimed; but not what somebody else has claimed."""
-        # frozen holder: by then the request is past its deadline by everybody's clock, so nobody claims it after us
-        await self._clock.sleep(expires_at + self._settings.limits.clock_skew_s - self._clock.now())
-        await self._unless_claimed(work, after)
-        reason = f"expired at {events.format_time(expires_at)}, before it was claimed"
-        raise RejectError(Code.EXPIRED, reason, field="expires_at")
-
-    async def _unless_claimed(self, work: Work, after: Entry | None) -> None:
-        """Raises MovedError where somebody else has moved the record on.
-
-        However fresh the delivery looks: a server that lost its power forgets how often it has delivered a request.
-        """
-        last = await self._record.last(work.operation, work.operation_id)
-        sequence = after.sequence if after else 0
-        if (last.sequence if last else 0) != sequence:
-            raise MovedError(last)
-        work.seen = Seen(work.operation, work.operation_id, sequence)
-
-    async def _refusal(self, work: Work) -> RejectError | None:
-        """Why the rules refuse, now or elsewhere, what is claimed already."""
-        try:
-            self._reception.permit(work.held)
-        except RejectError as error:
-            return error
-        if await self._reception.refused_before(work.held):
-            return RejectError(Code.POLICY_DENIED, "another replica has refused it, under other rules")
-        return work.refusal
-
     async def _sign(self, work: Work, last: Entry) -> Entry:
         """Build, sign, verify (the signer returns only what verifies) and record the exact bytes."""
-        if refusal := await self._refusal(work):
-            return await self._journal.fail(last, refusal.code, refusal.reason, Outcome.NONE)
+        permitted = await self._claims.permitted(work)
+        if isinstance(permitted, RejectError):
+            return await self._journal.refuse(last, permitted)
         raw = message.signed_bytes(work.request)
         signed: Signed | None = None
         if not expired(last, self._clock.now()):
@@ -346,8 +292,12 @@ class Handler:
             return await self._journal.fail(last, code, reason, Outcome.NONE)
         if signed is None:
             raise problem or HaltError(Code.SIGNATURE_INVALID, "the signer returned nothing")
+        # reload race: KMS took its time, and the rules may have changed since; nothing leaves us that they deny now
+        permitted = await self._claims.permitted(work)
+        if isinstance(permitted, RejectError):
+            return await self._journal.refuse(last, permitted)
         recorded_at = self._clock.loop_time()
-        entry = await self._journal.move(last, State.SIGNED, self._sealed_body(work.request, raw, signed))
+        entry = await self._journal.move(last, State.SIGNED, self._sealed_body(work, raw, signed, permitted))
         work.recorded_at = recorded_at
         return entry
 
@@ -356,20 +306,18 @@ class Handler:
         with self._metrics.sign_seconds.time():
             return await self._signer.sign(raw, deadline=self._clock.loop_time() + remaining_s)
 
-    def _sealed_body(self, request: Request, raw: bytes, signed: Signed) -> dict[str, object]:
+    def _sealed_body(self, work: Work, raw: bytes, signed: Signed, grant: Grant) -> dict[str, object]:
         return {
-            "message": message.event_bytes(request, signed.signature),
+            "message": message.event_bytes(work.request, signed.signature),
             "session": secrets.token_hex(16),
-            "nodes_stream": self._publisher.nodes_stream(request.operation),
+            "nodes_stream": self._publisher.nodes_stream(work.operation),
             "digest": hashlib.sha256(raw).hexdigest(),
             "key_fingerprint": fingerprint(self._signer.public_key),
             "key_id": signed.key_id,
             "kms_request_id": signed.request_id,
+            "policy": {"version": grant.version, "rule": grant.rule},
+            **self._reception.requester_of(work),
         }
-
-
-class _RefusedBeforeError(Exception):
-    """Another holder has refused this very request, and its sender was told."""
 
 
 _BEGINNING = frozenset({Step.CLAIM, Step.REOPEN, Step.SIGN, Step.CONFLICT})

@@ -1,4 +1,6 @@
-"""What a request must pass before it may claim its id: policy, decode, validate; no back end is asked.
+"""What a request must pass before it may claim its id: decode, validate, its client's signature, policy.
+
+No back end is asked, but for who made a wallet, where the policy wants to know that.
 
 One room for the handler and for whoever rehearses it: what passes here is refused later only by what the record says.
 """
@@ -6,19 +8,32 @@ One room for the handler and for whoever rehearses it: what passes here is refus
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from initiator.config.schema import Settings
-from initiator.core import codec, message, policy, validate
-from initiator.core.model import ContentType, Operation, Request
+from initiator.core import codec, events, message, requester, validate
+from initiator.core.model import ContentType, KeygenRequest, Operation, Request
+from initiator.core.policy.clients import check_operation
+from initiator.core.policy.conditions import Facts
+from initiator.core.policy.rules import Grant
+from initiator.core.requester import RequesterSignature
 from initiator.errors import RejectError
 from initiator.flow.clients import Clients
 
 
 class Intake:
-    """The checks of one configuration."""
+    """The checks of one configuration.
 
-    def __init__(self, settings: Settings, clients: Clients) -> None:
+    Args:
+        owner_of: the client whose keygen made a wallet, None: nobody is known to have; may raise RetryError.
+    """
+
+    def __init__(self, settings: Settings, clients: Clients, owner_of: Callable[[str], Awaitable[str | None]]) -> None:
         self._clients = clients
+        self._owner_of = owner_of
+        self._audience = settings.policy.audience
+        self._settings = settings
         limits = settings.limits
         self._rules = validate.Rules(
             max_tx_bytes=limits.max_tx_bytes,
@@ -28,9 +43,58 @@ class Intake:
             must_expire=settings.streams.final_max_age_s is not None,
         )
 
-    def permit(self, client: str, operation: Operation) -> None:
-        """Raises RejectError where the rules do not let `client` ask for this now."""
-        policy.check(self._clients.permitted, client, operation)
+    def signature_of(self, client: str, request: Request, headers: Mapping[str, str]) -> RequesterSignature | None:
+        """The request's own signature by its client, verified; None if it has none.
+
+        Raises:
+            RejectError: `REQUESTER_SIGNATURE_INVALID`: what is there and does not hold is worse than nothing.
+        """
+        value = headers.get(requester.HEADER)
+        if value is None:
+            return None
+        signed = requester.parse_header(value)
+        self.check_known(client, signed)
+        requester.verify(signed, self._audience, client, request)
+        return signed
+
+    def evidence(self, request: Request, signed: RequesterSignature) -> dict[str, Any]:
+        """What of the signed bytes the record's other fields do not say, and the signature over them."""
+        return {
+            "key": requester.key_text(signed.key),
+            "signature": signed.signature,
+            "audience": self._audience,
+            "expires_at": None if request.expires_at is None else events.format_time(request.expires_at),
+            "labels": dict(request.labels),
+        }
+
+    def check_known(self, client: str, signed: RequesterSignature) -> None:
+        """Raises RejectError where the policy, as it is now, does not know this key of the client's (any more)."""
+        requester.check_known(signed, self._clients.policy.keys.get(client, ()), client)
+
+    async def grant(self, client: str, request: Request, arrived_at: float, now: float, *, signed: bool) -> Grant:
+        """The rule that lets `client` have this now.
+
+        Args:
+            arrived_at: when its stream stored the request, Unix seconds.
+            signed: it carries its client's signature; see `signature_of`.
+
+        Raises:
+            RejectError: `POLICY_DENIED`, with the rule that says no.
+            RetryError: who made the wallet cannot be read now.
+        """
+        operation = request.operation
+        check_operation(self._clients.permitted, client, operation)
+        policy = self._clients.policy
+        owner = None
+        if not isinstance(request, KeygenRequest) and policy.asks_owner(client, operation):
+            owner = await self._owner_of(request.wallet_id)
+        deadline_s = self.deadline(request, arrived_at) - arrived_at
+        facts = Facts(client=client, request=request, at=now, deadline_s=deadline_s, signed=signed, owner=owner)
+        return policy.permit(facts)
+
+    def deadline(self, request: Request, arrived_at: float) -> float:
+        """When the daemon gives up, Unix seconds; the lane's own time where the request names none."""
+        return request.expires_at or arrived_at + self._settings.mpcium.lane(request.operation).default_expiry_s
 
     def read(self, client: str, operation: Operation, encoding: ContentType, data: bytes, now: float) -> Request:
         """A payload as a request of `client`.
@@ -41,7 +105,7 @@ class Intake:
         Raises:
             RejectError: it is refused, with the code, the field and the reason that its sender is told.
         """
-        self.permit(client, operation)
+        check_operation(self._clients.permitted, client, operation)  # a stranger's bytes are not read
         request = validate.parse_request(operation, codec.decode(encoding, data), encoding, self._rules, now)
         # keygen-as-sign: a signed wallet_id must not read as another message
         message.check_unambiguous(request)

@@ -11,7 +11,7 @@ from initiator.core import codec, deadletter, events, subjects
 from initiator.core.deadletter import Original
 from initiator.core.events import Event, Outcome, State
 from initiator.core.model import ContentType, Operation
-from initiator.errors import Code, HaltError, InitiatorError
+from initiator.errors import Code, HaltError, InitiatorError, RejectError
 from initiator.flow.board import Board
 from initiator.flow.clock import Clock
 from initiator.flow.held import Held
@@ -20,7 +20,7 @@ from initiator.metrics import Metrics
 from initiator.record import CONTENT_TYPE, Entry, Record, Seen
 
 log = get_logger()
-_LOGGED = ("code", "reason", "outcome", "node_code", "verification")
+_LOGGED = ("code", "reason", "field", "outcome", "node_code", "verification")
 
 
 class Journal:
@@ -122,6 +122,17 @@ class Journal:
         body = {"code": code.value, "reason": reason, "outcome": outcome.value, **extra}
         return await self.move(last, State.FAILED, body)
 
+    async def refuse(self, last: Entry, error: RejectError) -> Entry:
+        """Record `failed` for what was accepted and is not permitted any more; nothing was signed."""
+        self._count_refusal(error)
+        return await self.fail(
+            last, error.code, error.reason, Outcome.NONE, **({"field": error.field} if error.field else {})
+        )
+
+    def _count_refusal(self, error: InitiatorError) -> None:
+        if error.field and error.field.startswith("policy."):
+            self._metrics.policy_refusals.labels(error.field.removeprefix("policy.")).inc()
+
     async def _append(self, event: Event, after: Entry | None) -> Entry:
         entry = await self._record.append(event, after)
         code = str(event.body.get("code", ""))
@@ -162,6 +173,7 @@ class Journal:
         else:
             await self._record.publish_unless_moved(subject, data, headers, seen)
         self._metrics.events.labels(held.operation, held.client, State.REJECTED, error.code).inc()
+        self._count_refusal(error)
         fields = {name: fields[name] for name in ("op", "id", "client", "request_seq", "code", "reason", "field")}
         log.warning("request.rejected", **fields)
 

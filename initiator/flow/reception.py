@@ -7,14 +7,16 @@ it. So whoever may have been overtaken looks at the record before it refuses.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from initiator.config.schema import Settings
 from initiator.core import codec, identity
 from initiator.core.events import is_id
 from initiator.core.lifecycle import REOPEN, Claimant
 from initiator.core.model import ContentType, Request
+from initiator.core.policy.rules import Grant, PolicyError
+from initiator.core.requester import RequesterSignature
 from initiator.errors import Code, RejectError
-from initiator.flow.clients import Clients
 from initiator.flow.clock import Clock
 from initiator.flow.held import Held
 from initiator.flow.intake import Intake
@@ -39,10 +41,10 @@ class Refusal:
 class Reception:
     """Reads deliveries for the handler."""
 
-    def __init__(self, settings: Settings, clients: Clients, record: Record, clock: Clock) -> None:
+    def __init__(self, settings: Settings, intake: Intake, record: Record, clock: Clock) -> None:
         self._record = record
         self._clock = clock
-        self._intake = Intake(settings, clients)
+        self._intake = intake
         self._ack_wait_s = settings.worker.ack_wait_s
         self._clock_skew_s = settings.limits.clock_skew_s
 
@@ -61,9 +63,33 @@ class Reception:
             return False
         return await self._record.refusal(held.client, held.operation, held.sequence) is not None
 
-    def permit(self, held: Held) -> None:
-        """Raises RejectError where the rules, as they are now, do not let its sender ask for this."""
-        self._intake.permit(held.client, held.operation)
+    async def permit(self, work: Work) -> Grant:
+        """The rule, of those in force now, that lets its sender have this.
+
+        Raises:
+            RejectError: none does.
+            RetryError: who made the wallet cannot be read now.
+        """
+        held = work.held
+        if work.signature is None:
+            work.signature = self._intake.signature_of(held.client, work.request, held.delivery.message.headers)
+        else:
+            self._intake.check_known(held.client, work.signature)  # it verified; its key may have been revoked since
+        return await self._grant(held, work.request, work.signature)
+
+    async def _grant(self, held: Held, request: Request, signature: RequesterSignature | None) -> Grant:
+        arrived_at, now = held.delivery.stored_at, self._clock.now()
+        return await self._intake.grant(held.client, request, arrived_at, now, signed=signature is not None)
+
+    def requester_of(self, work: Work) -> dict[str, Any]:
+        """The client's own word for a request, with all that an auditor needs to verify it; empty without one."""
+        if work.signature is None:
+            return {}
+        return {"requester": self._intake.evidence(work.request, work.signature)}
+
+    def deadline(self, work: Work) -> float:
+        """See `Intake.deadline`."""
+        return self._intake.deadline(work.request, work.held.delivery.stored_at)
 
     async def receive(self, held: Held) -> Work | Refusal | None:
         """The request in a delivery, or why it is refused; None if its refusal is stored already.
@@ -77,11 +103,13 @@ class Reception:
         try:
             encoding = codec.content_type(held.delivery.message.headers.get("Content-Type"))
             request = self._intake.read(held.client, held.operation, encoding, held.data, self._clock.now())
+            signature = self._intake.signature_of(held.client, request, held.delivery.message.headers)
+            await self._grant(held, request, signature)
         except RejectError as error:
             named = identity.named(held.operation, encoding, held.data)
             refusal = Refusal(error, encoding, named if named and is_id(named) else None)
             return await self._take_up(held, refusal)
-        return _work(held, request, encoding)
+        return _work(held, request, encoding, signature)
 
     async def _take_up(self, held: Held, refusal: Refusal) -> Work | Refusal:
         """A request that is refused now; but if somebody has claimed it, it goes on to its end.
@@ -104,19 +132,27 @@ class Reception:
     def _is_of(self, last: Entry, work: Work, refusal: Refusal) -> bool:
         """Whether a request that is refused now is on record all the same, claimed by itself or by the same one before.
 
-        Who repeats himself asks what became of it. Who may not ask for this any more is told just that.
+        Who repeats himself asks what became of it. Who may not ask for this operation any more is told just that.
         """
         if (last.event.client, last.event.request_seq) == (work.held.client, work.held.sequence):
             return True
         same = (last.event.client, last.event.request_digest) == (work.held.client, work.claimant.request_digest)
-        return same and refusal.error.code is not Code.POLICY_DENIED
+        return same and may_join(refusal.error)
 
 
-def _work(held: Held, request: Request, encoding: ContentType) -> Work:
+def may_join(refusal: RejectError) -> bool:
+    """Whether a client whose request is refused now may hear what became of the same request before.
+
+    Rules change with the hour, with limits and with a missing signature; who lost the operation itself hears nothing.
+    """
+    return refusal.code is not Code.POLICY_DENIED or isinstance(refusal, PolicyError)
+
+
+def _work(held: Held, request: Request, encoding: ContentType, signature: RequesterSignature | None = None) -> Work:
     claimant = Claimant(
         client=held.client,
         request_digest=identity.request_digest(held.client, request),
         request_seq=held.sequence,
         reopens=held.delivery.message.headers.get(REOPEN),
     )
-    return Work(held, request, encoding, claimant)
+    return Work(held, request, encoding, claimant, signature)

@@ -12,9 +12,10 @@ from initiator.core import codec, identity
 from initiator.core.deadletter import DeadLetter
 from initiator.core.lifecycle import REOPEN, Claimant, Step, next_step
 from initiator.deadletters import DeadLetters
-from initiator.errors import Code, RejectError
+from initiator.errors import RejectError
 from initiator.flow.fate import standing
 from initiator.flow.intake import Intake
+from initiator.flow.reception import may_join
 from initiator.record import CONTENT_TYPE, Record
 
 NEW_REQUEST = 0  # no stream sequence: it holds no operation yet
@@ -46,10 +47,12 @@ class Rehearsal:
         refusal: RejectError | None = None
         try:
             request = self._intake.read(client, letter.operation, encoding, data, self._now())
+            signature = self._intake.signature_of(client, request, letter.request_headers())
+            await self._intake.grant(client, request, self._now(), self._now(), signed=signature is not None)
         except RejectError as error:
             # what is refused now joins what the same request began before, as at the daemon
             reread = self._intake.reread(letter.operation, encoding, data)
-            if reread is None or error.code is Code.POLICY_DENIED:
+            if reread is None or not may_join(error):
                 raise
             request, refusal = reread, error
         last = await self._record.last(letter.operation, request.operation_id)

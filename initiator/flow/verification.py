@@ -29,18 +29,38 @@ class WalletBook:
     Args:
         made_before: keys of wallets whose keygen never went through this record. They count before what is on record:
             an operator vouches for them, and a keygen's result could be forged.
+        owners: the clients that these wallets belong to, where the operator says so.
     """
 
-    def __init__(self, record: Record, made_before: Mapping[str, WalletKeys]) -> None:
+    def __init__(
+        self, record: Record, made_before: Mapping[str, WalletKeys], owners: Mapping[str, str] | None = None
+    ) -> None:
         self._record = record
         self._made_before = made_before
-        self._known: OrderedDict[str, WalletKeys] = OrderedDict()
+        self._owners = owners or {}
+        self._known: OrderedDict[str, tuple[WalletKeys, str]] = OrderedDict()
 
     async def keys(self, wallet_id: str) -> WalletKeys | None:
         """The wallet's keys; None if nobody has told us."""
         vouched = self.vouched(wallet_id)
         if vouched is not None:
             return vouched
+        known = await self._on_record(wallet_id)
+        return known[0] if known else None
+
+    async def owner(self, wallet_id: str) -> str | None:
+        """The client whose keygen made the wallet; None if nobody has told us.
+
+        Raises:
+            RetryError: the record cannot be read now.
+        """
+        vouched = self._owners.get(wallet_id)
+        if vouched is not None or wallet_id in self._made_before:
+            return vouched
+        known = await self._on_record(wallet_id)
+        return known[1] if known else None
+
+    async def _on_record(self, wallet_id: str) -> tuple[WalletKeys, str] | None:
         known = self._known.get(wallet_id)
         if known is not None:
             self._known.move_to_end(wallet_id)
@@ -48,7 +68,7 @@ class WalletBook:
         entry = await self._record.completed_keygen(wallet_id)
         if entry is None:
             return None
-        found = self._known[wallet_id] = _keys_of(entry.event)
+        found = self._known[wallet_id] = _keys_of(entry.event), entry.event.client
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from initiator.core import events
 from initiator.core.lifecycle import Claimant
 from initiator.core.model import ContentType, Operation, Request
+from initiator.core.requester import RequesterSignature
 from initiator.errors import InitiatorError, RejectError
 from initiator.flow.held import Held
 from initiator.record import Entry, Seen
@@ -26,6 +27,7 @@ class Work:
         counted: its takeover has left its mark.
         holds_slot: took (or found) the slot of its id.
         refusal: why the rules refuse it now, although it was claimed under others.
+        signature: its client's own, verified; None: it has none.
         seen: the record as it was when a claim was refused by one who may have been overtaken.
         problem: what the signer last said no with; why the deadline passed, if it does.
         went_back: the record says less than it did: the nodes may have signed bytes, whatever it says now.
@@ -35,6 +37,7 @@ class Work:
     request: Request
     encoding: ContentType
     claimant: Claimant
+    signature: RequesterSignature | None = None
     refusal: RejectError | None = None
     recorded_at: float | None = None
     admitted: bool = False

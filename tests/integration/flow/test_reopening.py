@@ -16,6 +16,7 @@ from initiator.errors import Code, RetryError
 from initiator.flow.clients import Clients
 from initiator.flow.intake import Intake
 from initiator.flow.rehearsal import Rehearsal
+from initiator.flow.verification import WalletBook
 from initiator.record import Record
 from tests.support.harness import Bench, ScriptedSigner, daemon, settings_for
 from tests.support.nats_cluster import connected
@@ -126,7 +127,12 @@ async def test_a_replay_of_its_dead_letter_opens_it(server: Bench) -> None:
         letter, data = await letters.open(sequence)
         assert (letter.outcome, letter.event_id) == ("none", failed["event_id"])
         settings = settings_for(server.url)
-        rehearsal = Rehearsal(Intake(settings, Clients(settings.clients)), letters, Record(js), time.time)
+        rehearsal = Rehearsal(
+            Intake(settings, Clients(settings.clients), WalletBook(Record(js), {}).owner),
+            letters,
+            Record(js),
+            time.time,
+        )
         assert await rehearsal.judge(letter, data) == "would open its operation again"
         async with daemon(settings_for(server.url)):
             await letters.replay(letter, data)

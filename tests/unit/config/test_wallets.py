@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from initiator.config.wallets import load_wallets
+from initiator.config.wallets import Wallets, load_wallets
 from initiator.dev.nodes import results
 from initiator.dev.nodes.vault import Vault
 from initiator.errors import Code, HaltError
@@ -31,15 +31,16 @@ def file_of(folder: Path, *lines: dict[str, Any] | str) -> str:
 
 
 def test_no_file_no_wallets() -> None:
-    assert load_wallets(None) == {}
+    assert load_wallets(None) == Wallets()
 
 
 def test_keygen_results_are_read_and_empty_lines_and_repetitions_are_harmless(tmp_path: Path) -> None:
     first, second = made("w1"), made("w2")
     found = load_wallets(file_of(tmp_path, first, "", second, first))
-    assert list(found) == ["w1", "w2"]
-    assert found["w1"].ecdsa == base64.b64decode(first["ecdsa_pub_key"])
-    assert found["w2"].eddsa == base64.b64decode(second["eddsa_pub_key"])
+    assert list(found.keys) == ["w1", "w2"]
+    assert found.owners == {}
+    assert found.keys["w1"].ecdsa == base64.b64decode(first["ecdsa_pub_key"])
+    assert found.keys["w2"].eddsa == base64.b64decode(second["eddsa_pub_key"])
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,9 @@ def test_keygen_results_are_read_and_empty_lines_and_repetitions_are_harmless(tm
         ({"ecdsa_pub_key": base64.b64encode(bytes(64)).decode()}, "line 2: ecdsa_pub_key: "),
         ({"eddsa_pub_key": "AAAA"}, "line 2: eddsa_pub_key: "),
         ({"wallet_id": ""}, "line 2: wallet_id: "),
+        ({"client": "a b"}, "line 2: client: expected the name of a client"),
+        ({"client": 1}, "line 2: client: expected the name of a client"),
+        ({"wallet_id": "w1", "client": "bob"}, "line 2: "),
     ],
 )
 def test_a_line_that_is_none_is_named(tmp_path: Path, line: dict[str, Any] | str, reason: str) -> None:
@@ -70,3 +74,15 @@ def test_one_wallet_with_two_keys_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(path: str, reason: str) -> None:
     with pytest.raises(HaltError, match=reason):
         load_wallets(path)
+
+
+def test_a_line_may_say_whose_the_wallet_is(tmp_path: Path) -> None:
+    found = load_wallets(file_of(tmp_path, made("w1") | {"client": "payments"}, made("w2")))
+    assert found.owners == {"w1": "payments"}
+    assert list(found.keys) == ["w1", "w2"]
+
+
+def test_a_wallet_is_not_two_clients(tmp_path: Path) -> None:
+    line = made("w1")
+    with pytest.raises(HaltError, match="line 2: another client than before for wallet w1"):
+        load_wallets(file_of(tmp_path, line | {"client": "a"}, line | {"client": "b"}))

@@ -1,11 +1,11 @@
-"""Who may ask for what: only what the configuration grants in so many words."""
+"""Which operations a client may ask for at all: only what the configuration grants in so many words."""
 
 from __future__ import annotations
 
 import pytest
 
-from initiator.core import policy
 from initiator.core.model import Operation
+from initiator.core.policy.clients import check_operation
 from initiator.errors import Code, RejectError
 
 PERMITTED = {
@@ -19,7 +19,7 @@ PERMITTED = {
     ("client", "operation"), [*(("alice", operation) for operation in Operation), ("bob", Operation.SIGN)]
 )
 def test_what_is_granted_passes(client: str, operation: Operation) -> None:
-    policy.check(PERMITTED, client, operation)
+    check_operation(PERMITTED, client, operation)
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ def test_what_is_granted_passes(client: str, operation: Operation) -> None:
 )
 def test_all_else_is_denied_with_the_rule_that_says_no(client: str, operation: str, field: str, reason: str) -> None:
     with pytest.raises(RejectError) as caught:
-        policy.check(PERMITTED, client, Operation(operation))
+        check_operation(PERMITTED, client, Operation(operation))
     assert (caught.value.code, caught.value.field, caught.value.reason) == (Code.POLICY_DENIED, field, reason)
 
 
 @pytest.mark.parametrize("operation", list(Operation))
 def test_no_configuration_means_no(operation: Operation) -> None:
     with pytest.raises(RejectError) as caught:
-        policy.check({}, "alice", operation)
+        check_operation({}, "alice", operation)
     assert (caught.value.code, caught.value.field) == (Code.POLICY_DENIED, "client")

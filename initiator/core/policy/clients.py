@@ -1,4 +1,4 @@
-"""What a client may ask for. Fails closed: no entry for a client means no."""
+"""Which operations the settings open to a client at all. Fails closed: no entry for a client means no."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from initiator.core.model import Operation
 from initiator.errors import Code, RejectError
 
 
-def check(permitted: Mapping[str, Collection[Operation]], client: str, operation: Operation) -> None:
-    """Refuse what the configuration does not grant.
+def check_operation(permitted: Mapping[str, Collection[Operation]], client: str, operation: Operation) -> None:
+    """Refuse what the settings do not grant.
 
     Args:
         permitted: the operations of each known client.
