@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from initiator.config.load import read_secret
-from initiator.config.schema import LocalKeySettings
+from initiator.config.signers import LocalKeySettings
 from initiator.core.signature import Verifier
 from initiator.core.signer import Algorithm, PublicKey, Signed, SignerHealth
 from initiator.core.spki import p256_public_key

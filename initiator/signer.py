@@ -15,7 +15,7 @@ import contextlib
 from typing import Any, Self
 
 from initiator.config.load import section_from
-from initiator.config.schema import KmsSettings
+from initiator.config.signers import KmsSettings
 from initiator.core.signer import PublicKey
 from initiator.core.spki import fingerprint, parse_public_key
 from initiator.kms import KmsSigner as AsyncKmsSigner

@@ -22,6 +22,7 @@ from initiator.client import (
     NothingSignedError,
     OutcomeUnknownError,
     RejectedError,
+    RequestSigner,
     StillRunningError,
     TooLateError,
     UnavailableError,
@@ -46,6 +47,8 @@ _OPTIONS = (
     click.option("--creds", metavar="FILE", envvar="INITIATOR_CLIENT_CREDS", help="NATS credentials."),
     click.option("--chain-code", metavar="HEX", envvar="INITIATOR_CLIENT_CHAIN_CODE",
                  help="The cluster's, 64 hex digits: verifies and derives child keys."),
+    click.option("--signing-key", metavar="FILE", envvar="INITIATOR_CLIENT_SIGNING_KEY",
+                 help="Signs your requests: an NKey seed or PEM."),
     click.option("--json", "as_json", is_flag=True, help="JSON lines, also on a terminal."),
 )  # fmt: skip
 
@@ -94,8 +97,11 @@ class Login:
         from initiator.bus.connection import login_options
 
         nats = self._context.nats
+        key, signer = self._context.signing_key_file, None
+        if key is not None:
+            signer = RequestSigner.from_file(key, audience=self._context.audience)
         connecting = InitiatorClient.connect(
-            list(nats.servers), client=self._context.client, chain_code=self._context.chain_code,
+            list(nats.servers), client=self._context.client, chain_code=self._context.chain_code, signer=signer,
             connect_timeout=max(5.0, nats.connect_timeout_s), **login_options(nats),
         )  # fmt: skip
         async with connecting as client:
@@ -138,11 +144,12 @@ def login(command: Command) -> Command:
 
     def with_login(
         context_path: str | None, server: str | None, client: str | None, user: str | None, password_file: str | None,
-        creds: str | None, chain_code: str | None, as_json: bool, **others: Any,
+        creds: str | None, chain_code: str | None, signing_key: str | None, as_json: bool, **others: Any,
     ) -> Any:  # fmt: skip
         changes = {
             "client": client, "nats.servers": [server] if server else None, "nats.user": user,
             "nats.password_file": password_file, "nats.creds_file": creds, "chain_code": chain_code,
+            "signing_key_file": signing_key,
         }  # fmt: skip
         # whoever names a server and a client needs no file, and must not get another stack's password with it
         path = None if server and client and not context_path else contexts.find(context_path)

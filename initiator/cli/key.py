@@ -51,13 +51,30 @@ def generate(path: Path, algorithm: str, as_json: bool) -> None:
     from initiator import keyfile
 
     content, public_key = keyfile.generate("ed25519" if algorithm == "ed25519" else "p256")
+    _write(path, content)
+    _print(public_key, as_json=as_json)
+
+
+def _write(path: Path, content: str) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise click.ClickException(f"{path} exists; keys are never overwritten") from None
     with os.fdopen(descriptor, "w") as file:
         file.write(content)
-    _print(public_key, as_json=as_json)
+
+
+@key.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+def requester(path: Path) -> None:
+    """Make a key with which a client signs its requests: an NKey seed, for the client alone. Prints its public key.
+
+    The public key goes into the daemon's policy (`clients.NAME.keys`), the file into `--signing-key`.
+    """
+    from initiator.client.signing import RequestSigner, new_seed
+
+    _write(path, f"{new_seed()}\n")
+    click.echo(RequestSigner.from_file(path).public_key)
 
 
 def _print(public_key: PublicKey, *, as_json: bool) -> None:

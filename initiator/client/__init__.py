@@ -22,6 +22,7 @@ from initiator.client.errors import (
     UntrustedResultError,
 )
 from initiator.client.results import EcdsaSignature, EddsaSignature, PublicKey, ResharedKey, VerifiedBy, Wallet
+from initiator.client.signing import RequestSigner
 from initiator.client.sync import SyncInitiatorClient
 from initiator.client.wire import Event, Handle
 from initiator.core.model import KeygenRequest, KeyType, Operation, ReshareRequest, SignRequest
@@ -41,6 +42,7 @@ __all__ = [
     "OutcomeUnknownError",
     "PublicKey",
     "RejectedError",
+    "RequestSigner",
     "ReshareRequest",
     "ResharedKey",
     "SignRequest",

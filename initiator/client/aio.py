@@ -22,6 +22,7 @@ from initiator.client.errors import (
 )
 from initiator.client.link import Link
 from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey, Result, Signature, Wallet
+from initiator.client.signing import RequestSigner
 from initiator.client.trust import Judge
 from initiator.client.waiting import ASK_S, Progress
 from initiator.client.wire import Event, Handle
@@ -41,6 +42,7 @@ class InitiatorClient:
         chain_code: the cluster's, 32 bytes or 64 hex digits: verifies signatures under derivation paths, derives keys.
         wallets: wallets whose keys you know already, and nobody can change; others are asked for when they are needed.
         allow_unverified: hand out signatures that nobody could verify, marked so.
+        signer: signs each request with a key of your own, where the daemon's policy knows it.
     """
 
     def __init__(
@@ -51,14 +53,20 @@ class InitiatorClient:
         chain_code: bytes | str | None = None,
         wallets: Iterable[Wallet] = (),
         allow_unverified: bool = False,
+        signer: RequestSigner | None = None,
     ) -> None:
-        self._setup(Link(nc, client, owned=False), chain_code, wallets, allow_unverified)
+        self._setup(Link(nc, client, owned=False), chain_code, wallets, allow_unverified, signer)
 
     def _setup(
-        self, link: Link, chain_code: bytes | str | None, wallets: Iterable[Wallet], allow_unverified: bool
+        self,
+        link: Link,
+        chain_code: bytes | str | None,
+        wallets: Iterable[Wallet],
+        allow_unverified: bool,
+        signer: RequestSigner | None,
     ) -> None:
         self._link = link
-        self._calls = Calls(link, Judge(_chain_code(chain_code), allow_unverified), wallets)
+        self._calls = Calls(link, Judge(_chain_code(chain_code), allow_unverified), wallets, signer)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -70,6 +78,7 @@ class InitiatorClient:
         chain_code: bytes | str | None = None,
         wallets: Iterable[Wallet] = (),
         allow_unverified: bool = False,
+        signer: RequestSigner | None = None,
         connect_timeout: float = 10.0,
         **nats_options: Any,
     ) -> AsyncIterator[Self]:
@@ -77,6 +86,7 @@ class InitiatorClient:
 
         Args:
             servers: URLs of NATS.
+            signer: see the class.
             connect_timeout: seconds for the first connection; later ones are tried for ever.
             nats_options: login, TLS and the like, as `nats.connect` takes them (`user`, `password`, `tls` …).
 
@@ -87,7 +97,7 @@ class InitiatorClient:
         """
         link = await Link.connect(servers, client, connect_timeout, nats_options)
         self = cls.__new__(cls)
-        self._setup(link, chain_code, wallets, allow_unverified)
+        self._setup(link, chain_code, wallets, allow_unverified, signer)
         async with self:
             yield self
 

@@ -28,6 +28,7 @@ from initiator.client.errors import (
 )
 from initiator.client.link import Link
 from initiator.client.results import EcdsaSignature, EddsaSignature, Result, VerifiedBy, Wallet
+from initiator.client.signing import RequestSigner
 from initiator.client.trust import Judge
 from initiator.client.waiting import ASK_S, Progress, Waiter, Waiting
 from initiator.client.wire import Event, Handle
@@ -75,10 +76,14 @@ class Calls:
 
     Args:
         wallets: wallets whose keys are known, and cannot be changed by anybody.
+        signer: signs each request.
     """
 
-    def __init__(self, link: Link, judge: Judge, wallets: Iterable[Wallet]) -> None:
+    def __init__(
+        self, link: Link, judge: Judge, wallets: Iterable[Wallet], signer: RequestSigner | None = None
+    ) -> None:
         self._link = link
+        self._signer = signer
         self._judge = judge
         given = [wallet if wallet.chain_code else replace(wallet, chain_code=judge.chain_code) for wallet in wallets]
         self._wallets = {wallet.wallet_id: wallet for wallet in given}
@@ -114,6 +119,8 @@ class Calls:
         if request.expires_at is None:
             request = replace(request, expires_at=time.time() + EXPIRES_S[request.operation])
         headers = {wire.CONTENT_TYPE: "application/msgpack"} | ({REOPEN: handle.reopens} if handle.reopens else {})
+        if self._signer is not None:
+            headers |= await self._signer.header(self._link.client, request)
         sequence = await self._link.submit(handle.op, wire.encode(request), headers, deadline)
         return replace(handle, request=request, sequence=sequence)
 

@@ -11,6 +11,7 @@ from initiator.client.aio import InitiatorClient
 from initiator.client.calls import SUBMIT_S, TIMEOUT_S, CallOptions
 from initiator.client.errors import UnavailableError
 from initiator.client.results import EcdsaSignature, EddsaSignature, ResharedKey, Result, Signature, Wallet
+from initiator.client.signing import RequestSigner
 from initiator.client.waiting import ASK_S, Progress
 from initiator.client.wire import Event, Handle
 from initiator.core.model import KeyType, Operation, Request
@@ -37,6 +38,7 @@ class SyncInitiatorClient:
         chain_code: bytes | str | None = None,
         wallets: Iterable[Wallet] = (),
         allow_unverified: bool = False,
+        signer: RequestSigner | None = None,
         connect_timeout: float = 10.0,
         **nats_options: Any,
     ) -> Iterator[Self]:
@@ -44,7 +46,7 @@ class SyncInitiatorClient:
         with LoopThread("initiator-client") as loop:
             opening = InitiatorClient.connect(
                 servers, client=client, chain_code=chain_code, wallets=wallets, allow_unverified=allow_unverified,
-                connect_timeout=connect_timeout, **nats_options,
+                signer=signer, connect_timeout=connect_timeout, **nats_options,
             )  # fmt: skip
             inner = loop.run(opening.__aenter__())
             try:

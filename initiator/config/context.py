@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import Field
 
 from initiator.config.load import read_file, section_from
-from initiator.config.schema import NatsSettings, Section, Token
+from initiator.config.schema import NatsSettings
+from initiator.config.section import Section, Token
 from initiator.errors import Code, HaltError
 
 VARIABLE = "INITIATOR_CLIENT_CONTEXT"
@@ -25,6 +26,10 @@ class ClientContext(Section):
     chain_code: str | None = Field(
         None, pattern=r"^[0-9a-fA-F]{64}$", description="the cluster's chain_code (64 hex digits): derives child keys"
     )
+    signing_key_file: str | None = Field(
+        None, description="key that signs your requests: an NKey seed or PEM; the daemon's policy has its public key"
+    )
+    audience: str = Field("initiator", description="the daemon's policy.audience, which you sign for")
 
 
 def own_path(environ: Mapping[str, str] = os.environ) -> Path:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from initiator.config.load import read_file, section_from
-from initiator.config.schema import Section, Token
-from initiator.core import events
+from initiator.config.section import Section, Token
 from initiator.core.model import KeygenRequest, KeyType, Operation, Request, ReshareRequest, SignRequest
 from initiator.core.policy.conditions import Facts
-from initiator.errors import Code, HaltError
 
 
 class RequestSection(Section):
@@ -60,7 +58,7 @@ class AskedSection(Section):
     deadline_s: float = Field(900.0, gt=0, strict=False)
     signed: bool = False
     owner: Token | None = None
-    at: str | datetime | None = None
+    at: Annotated[datetime, BeforeValidator(lambda at: _moment(at))] | None = None
 
     def facts(self, now: float) -> Facts:
         """What the policy decides on.
@@ -71,19 +69,19 @@ class AskedSection(Section):
         return Facts(
             client=self.client,
             request=self.request.request(self.operation),
-            at=now if self.at is None else _moment(self.at),
+            at=now if self.at is None else self.at.timestamp(),
             deadline_s=self.deadline_s,
             signed=self.signed,
             owner=self.owner,
         )
 
 
-def _moment(at: str | datetime) -> float:
-    """YAML reads an unquoted time as one."""
-    moment = at if isinstance(at, datetime) else datetime.fromtimestamp(events.parse_when(at, 0.0)).astimezone()
+def _moment(at: Any) -> datetime:
+    """YAML reads an unquoted time as one. Raises ValueError."""
+    moment = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
     if moment.tzinfo is None:
-        raise HaltError(Code.CONFIG_INVALID, "expected a time with a zone, such as 2026-01-31T12:00:00Z", field="at")
-    return moment.timestamp()
+        raise ValueError("expected a time with a zone, such as 2026-01-31T12:00:00Z")
+    return moment
 
 
 class CaseSection(AskedSection):

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from initiator.config.load import parse_yaml, plain_words
-from initiator.config.schema import Seconds, Section, Token
+from initiator.config.section import Seconds, Section, Token
 from initiator.core.model import KeyType, Operation
 from initiator.core.policy import patterns
 from initiator.core.policy.conditions import Conditions, inapplicable

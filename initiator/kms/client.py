@@ -15,7 +15,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 
 from initiator.config.load import read_secret
-from initiator.config.schema import KmsSettings, KmsTarget
+from initiator.config.signers import KmsSettings, KmsTarget
 from initiator.kms.credentials import SnapshotCredentials
 
 

@@ -21,7 +21,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from initiator.config.schema import KmsTarget
+from initiator.config.signers import KmsTarget
 from initiator.core.keynames import same_key
 from initiator.core.signature import Verifier
 from initiator.core.signer import PublicKey, Signed

@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from initiator.config.schema import KmsSettings
+from initiator.config.signers import KmsSettings
 from initiator.core.signer import Limiter, PublicKey, Signed, SignerHealth
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 from initiator.kms import errors

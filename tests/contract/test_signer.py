@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
 from initiator import keyfile
-from initiator.config.schema import KmsSettings
+from initiator.config.signers import KmsSettings
 from initiator.core.signature import Verifier
 from initiator.core.signer import Signer
 from initiator.core.spki import P256_BYTES, P256_PREFIX, p256_public_key

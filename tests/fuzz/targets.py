@@ -24,7 +24,7 @@ from initiator import keyfile
 from initiator.bus.jetstream import parse_headers
 from initiator.bus.pull import parse_delivery
 from initiator.config.load import load_settings
-from initiator.config.schema import LocalKeySettings
+from initiator.config.signers import LocalKeySettings
 from initiator.config.wallets import load_wallets
 from initiator.core import codec, deadletter, events, message, spki, subjects, validate
 from initiator.core.events import State

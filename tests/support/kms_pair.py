@@ -8,7 +8,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from initiator.config.schema import KmsSettings
+from initiator.config.signers import KmsSettings
 from initiator.core.spki import p256_public_key
 from initiator.kms import KmsSigner
 from initiator.metrics import Metrics

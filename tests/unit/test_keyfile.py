@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import SecretStr
 
 from initiator import keyfile
-from initiator.config.schema import LocalKeySettings
+from initiator.config.signers import LocalKeySettings
 from initiator.core.signature import Verifier
 from initiator.errors import Code, HaltError
 

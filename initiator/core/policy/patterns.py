@@ -130,10 +130,11 @@ def parse_days(names: Sequence[str]) -> frozenset[int]:
     """
     found: set[int] = set()
     for name in names:
-        first, _, last = name.lower().partition("-")
-        if first not in DAYS or (last or first) not in DAYS:
+        first, dash, last = name.lower().partition("-")
+        last = last if dash else first
+        if first not in DAYS or last not in DAYS:
             raise ValueError(f"expected days such as mon or mon-fri, got {name[:32]!a}")
-        begin, length = DAYS.index(first), (DAYS.index(last or first) - DAYS.index(first)) % 7
+        begin, length = DAYS.index(first), (DAYS.index(last) - DAYS.index(first)) % 7
         found |= {(begin + step) % 7 for step in range(length + 1)}
     if not found:
         raise ValueError("expected at least one day")

@@ -30,6 +30,7 @@ PARTS = [
     "stream INITIATOR_DEAD",
     "stream INITIATOR_TAKEOVERS",
     "stream INITIATOR_LIMITS",
+    "stream INITIATOR_ALLOWANCES",
     "stream INITIATOR_SLOTS_KEYGEN",
     "stream INITIATOR_SLOTS_SIGN",
     "stream INITIATOR_SLOTS_RESHARE",
