@@ -144,6 +144,16 @@ def slot(operation: Operation, operation_id: str) -> str:
     return f"initiator.slot.{operation}.{operation_id}"
 
 
+def authorize(authorizer: str, operation: str, operation_id: str) -> str:
+    """Where one authorizer is asked; wildcards allowed."""
+    return f"initiator.authorize.{authorizer}.{operation}.{operation_id}"
+
+
+def authorized(authorizer: str, operation: str, operation_id: str) -> str:
+    """Where one authorizer answers; wildcards allowed."""
+    return f"initiator.authorized.{authorizer}.{operation}.{operation_id}"
+
+
 def out(client: str, operation: Operation, operation_id: str, state: str) -> str:
     return f"initiator.out.{client}.{operation}.{operation_id}.{state}"
 
