@@ -22,6 +22,7 @@ from initiator.core.signer import PublicKey, Signer
 from initiator.core.spki import fingerprint
 from initiator.errors import InitiatorError, RetryError
 from initiator.flow.answering import Answering
+from initiator.flow.authorizing import Authorizing
 from initiator.flow.awaiting import Awaiting
 from initiator.flow.board import Board
 from initiator.flow.cancelling import CancelService
@@ -86,6 +87,7 @@ class Assembly:
         self.clients = Clients(settings.clients, policy)
         self._made_before = load_wallets(settings.mpcium.wallets_file)
         self._worker: Worker | None = None
+        self._authorizing: Authorizing | None = None
         self._queue_failures: dict[str, InitiatorError] = {}
         self._looked_at = 0
         self._board = Board()
@@ -195,6 +197,8 @@ class Assembly:
         for state in ("completed", "failed", "retrying"):
             await self._connection.subscribe(f"initiator.out.*.*.*.{state}", on_event)
         self._connection.on_return(self._board.poke_all)
+        if self._authorizing is not None:
+            await self._authorizing.listen()
         metadata = {
             "key_algorithm": public_key.algorithm,
             "key_fingerprint": fingerprint(public_key),
@@ -259,10 +263,13 @@ class Assembly:
     def _handler(self, signer: Signer) -> Handler:
         intake = Intake(self._settings, self.clients, self._book.owner)
         reception = Reception(self._settings, intake, self._record, self._clock)
+        claims = self._claims(reception)
+        self._authorizing = self._new_authorizing(claims)
         return Handler(
             settings=self._settings,
             reception=reception,
-            claims=self._claims(reception),
+            claims=claims,
+            authorizing=self._authorizing,
             record=self._record,
             journal=self._journal,
             signer=signer,
@@ -270,7 +277,19 @@ class Assembly:
             lanes=self._lanes,
             room=self._room,
             takeovers=self._takeovers,
-            awaiting=self._awaiting(),
+            awaiting_result=self._awaiting(),
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+
+    def _new_authorizing(self, claims: Claims) -> Authorizing:
+        return Authorizing(
+            connection=self._connection,
+            record=self._record,
+            journal=self._journal,
+            claims=claims,
+            clients=self.clients,
+            nodes_stream=self._gateway.birth,
             clock=self._clock,
             metrics=self._metrics,
         )

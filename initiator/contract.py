@@ -17,7 +17,7 @@ from typing import Any
 from initiator import __version__
 from initiator.config.schema import LimitSettings
 from initiator.core import result, validate
-from initiator.core.events import Outcome, State
+from initiator.core.events import SEALED, Outcome, State
 from initiator.core.lifecycle import REOPEN
 from initiator.core.model import ContentType, KeyType, Operation
 from initiator.core.wallet import Status
@@ -152,6 +152,10 @@ def events() -> dict[str, Schema]:
             State.ACCEPTED, "The id is yours; it will come to an end.", {},
             {"labels": LABELS, "reopens": TEXT | {"description": "the event_id of the failure that it goes on after"}},
         ),
+        "authorizing": _event(
+            State.AUTHORIZING, "Authorizers are asked to sign, too; shown in answers only, without bytes.", {},
+            {"awaits": {"type": "array", "items": TEXT, "description": "whose answers are missing"}},
+        ),
         "signed": _event(State.SIGNED, "Complete bytes are on record; shown in answers only, without them.", {}, {}),
         "publishing": _event(State.PUBLISHING, "A reshare is being sent, or was perhaps.", {}, {}),
         "published": _event(State.PUBLISHED, "The nodes have the signed event.", {"published_at": TIME}, provisional),
@@ -269,7 +273,7 @@ def asyncapi() -> Schema:
         "id": {"description": "the operation's id; of a refusal the request's sequence"},
     }
     for state in events():
-        if state == State.SIGNED:
+        if state in SEALED:
             continue  # never published
         channels[f"event_{state}"] = {
             "address": f"initiator.out.{{client}}.{{op}}.{{id}}.{state}",

@@ -31,6 +31,9 @@ class Metrics:
         self.held = self._gauge("requests_held", "unfinished requests held here")
         self.reloads = self._counter("config_reloads", "configurations read again, by what became of them", "outcome")
         self.policy_refusals = self._counter("policy_refusals", "requests refused, by the rule or limit", "rule")
+        self.authorizations = self._counter(
+            "authorizations", "answers of authorizers, by what they came to", "authorizer", "outcome"
+        )
         self.policy_info = self._gauge("policy_info", "1: the version of the policy in force here", "version")
         self.policy_reloads = self._counter("policy_reloads", "policies read again, by what became of them", "outcome")
         self.stalled = Gauge(

@@ -139,7 +139,14 @@ class Record:
 
     async def signed(self, client: str, operation: Operation, operation_id: str) -> Entry | None:
         """The recorded bytes of an operation: its `signed` event."""
-        subject = subjects.event(client, operation, operation_id, subjects.SEALED)
+        return await self._sealed(client, operation, operation_id, State.SIGNED)
+
+    async def authorizing(self, client: str, operation: Operation, operation_id: str) -> Entry | None:
+        """What authorizers were last asked to sign: it holds the one signature of ours that there may be."""
+        return await self._sealed(client, operation, operation_id, State.AUTHORIZING)
+
+    async def _sealed(self, client: str, operation: Operation, operation_id: str, state: State) -> Entry | None:
+        subject = subjects.event(client, operation, operation_id, subjects.sealed(state))
         return _entry(await self._js.last(subjects.EVENTS_STREAM, subject))
 
     async def completed_keygen(self, wallet_id: str) -> Entry | None:

@@ -18,16 +18,18 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from initiator.config.load import parse_yaml, plain_words
 from initiator.config.section import Seconds, Section, Token
+from initiator.core.authorization import is_authorizer
 from initiator.core.model import KeyType, Operation
 from initiator.core.policy import patterns
 from initiator.core.policy.conditions import Conditions, inapplicable
 from initiator.core.policy.rules import DEFAULT, Limit, Policy, Rule
 from initiator.core.requester import parse_key
+from initiator.core.spki import parse_public_key
 from initiator.errors import Code, HaltError
 
 PERIODS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 MAX_FILE_BYTES = 1_048_576
-_HINT = "docs/policy.md has the form; `initiator policy check FILE` reads it without a daemon"
+_HINT = "docs/policy.md has the form; `initiator policy check --file FILE` reads it without a daemon"
 
 Pattern = Annotated[str, Field(max_length=256), AfterValidator(patterns.check_text)]
 Patterns = tuple[Pattern, ...]
@@ -128,10 +130,25 @@ class NamedSection(ConditionsSection):
 
 class RuleSection(NamedSection):
     effect: Literal["allow", "deny"]
+    authorizers: tuple[str, ...] = Field((), strict=False)
+
+    @model_validator(mode="after")
+    def _only_allowing(self) -> Self:
+        if self.authorizers and self.effect == "deny":
+            raise ValueError("authorizers: a rule that denies has none")
+        if len(set(self.authorizers)) < len(self.authorizers):
+            raise ValueError("authorizers: expected each once")
+        return self
 
     def rule(self) -> Rule:
         unless = self.unless.conditions() if self.unless else None
-        return Rule(id=self.id, allows=self.effect == "allow", when=self.conditions(), unless=unless)
+        return Rule(
+            id=self.id,
+            allows=self.effect == "allow",
+            when=self.conditions(),
+            unless=unless,
+            authorizers=self.authorizers,
+        )
 
 
 class LimitSection(NamedSection):
@@ -164,11 +181,27 @@ def _checked_key(text: str) -> str:
     return text
 
 
+class AuthorizerSection(Section):
+    """As the nodes' `authorization.authorizer_public_keys` has it."""
+
+    algorithm: Literal["ed25519", "p256"]
+    public_key: str
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        try:
+            parse_public_key(self.public_key, self.algorithm)
+        except HaltError as error:
+            raise ValueError(f"public_key: {error.reason}") from None
+        return self
+
+
 class PolicySection(Section):
     """A whole policy file."""
 
     version: Literal[1]
     clients: dict[Token, ClientSection] = Field(default_factory=dict)
+    authorizers: dict[str, AuthorizerSection] = Field(default_factory=dict)
     rules: tuple[RuleSection, ...] = Field((), strict=False)
     limits: tuple[LimitSection, ...] = Field((), strict=False)
 
@@ -178,6 +211,13 @@ class PolicySection(Section):
             twice = sorted({one for one in ids if ids.count(one) > 1})
             if twice:
                 raise ValueError(f"{kind}: {twice[0]} stands there twice")
+        for name in self.authorizers:
+            if not is_authorizer(name):
+                raise ValueError(f"authorizers: expected ids of lower-case letters, digits, _ and -, got {name[:64]!a}")
+        for rule in self.rules:
+            for name in rule.authorizers:
+                if name not in self.authorizers:
+                    raise ValueError(f"rules: {rule.id} wants the authorizer {name[:64]!a}, whose key is not here")
         if DEFAULT in [rule.id for rule in self.rules]:
             raise ValueError(f"rules: `{DEFAULT}` names the answer where no rule speaks; choose another id")
         return self
@@ -206,6 +246,9 @@ def read_policy(path: str) -> tuple[PolicySection, Policy]:
         version=hashlib.sha256(raw).hexdigest()[:16],
         rules=tuple(rule.rule() for rule in section.rules),
         limits=tuple(limit.limit() for limit in section.limits),
+        authorizers={
+            name: parse_public_key(one.public_key, one.algorithm) for name, one in section.authorizers.items()
+        },
         keys={name: tuple(parse_key(key) for key in client.keys) for name, client in section.clients.items()},
     )
 

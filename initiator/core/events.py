@@ -4,7 +4,7 @@ Invariants:
 - every event names its operation, id, client, attempt, time and the digest of what was asked, so that the last
   event alone decides what may follow;
 - an `event_id` is unique to one intended write: found in the record it proves that this write took effect;
-- the bytes of `signed` are worth a replay: that event alone lives on a subject that is never republished.
+- the bytes of `authorizing` and `signed` are worth a replay: these live on subjects that are never republished.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class State(StrEnum):
     """What an event says about its operation."""
 
     ACCEPTED = "accepted"
+    AUTHORIZING = "authorizing"
     SIGNED = "signed"
     PUBLISHING = "publishing"
     PUBLISHED = "published"
@@ -35,6 +36,8 @@ class State(StrEnum):
 
 
 FINAL = frozenset({State.COMPLETED, State.FAILED})
+SEALED = frozenset({State.AUTHORIZING, State.SIGNED})
+"""States whose events hold our signature: never republished."""
 
 
 class Outcome(StrEnum):
@@ -72,7 +75,7 @@ class Event:
 
     @property
     def subject(self) -> str:
-        token = subjects.SEALED if self.state is State.SIGNED else self.state.value
+        token = subjects.sealed(self.state) if self.state in SEALED else self.state.value
         return subjects.event(self.client, self.operation, self.operation_id, token)
 
     @property

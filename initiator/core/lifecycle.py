@@ -4,7 +4,8 @@ Pure decisions over the last recorded event. The server's compare-and-set makes 
 on a stale event cannot be written.
 
 Order of states, per attempt:
-    accepted → signed → [publishing, reshare only] → published → completed | failed | retrying
+    accepted → [authorizing, as often as one answers] → signed → [publishing, reshare only] → published
+             → completed | failed | retrying
 `retrying` opens the next attempt with the same recorded signature. After `failed` at most one `completed` that
 supersedes it; or, where its outcome is `none`, `accepted` again, if a request asks for it by the event's id, or
 `failed` again, if its client cancels it. Nothing follows `completed`.
@@ -31,17 +32,21 @@ REDELIVERY_S, LEAST_MARGIN_S = 30.0, 5.0
 PROVISIONAL_WAIT_S = {Operation.KEYGEN: 45.0, Operation.SIGN: 60.0, Operation.RESHARE: 60.0}
 
 # The failures that are somebody's answer.
-_ANSWERS = frozenset({Code.CANCELLED, Code.NODES_ERROR, Code.RESULT_INVALID})
+_ANSWERS = frozenset({Code.AUTHORIZATION_DENIED, Code.CANCELLED, Code.NODES_ERROR, Code.RESULT_INVALID})
 
+
+# No complete bytes are recorded yet: nothing can be published, and a failure means that nothing will be.
+BEFORE_NO_RETURN = frozenset({State.ACCEPTED, State.AUTHORIZING})
 
 _STAGES = {
     State.ACCEPTED: 0,
     State.RETRYING: 0,
-    State.SIGNED: 1,
-    State.PUBLISHING: 2,
-    State.PUBLISHED: 3,
-    State.COMPLETED: 4,
-    State.FAILED: 4,
+    State.AUTHORIZING: 1,
+    State.SIGNED: 2,
+    State.PUBLISHING: 3,
+    State.PUBLISHED: 4,
+    State.COMPLETED: 5,
+    State.FAILED: 5,
 }
 
 
@@ -55,6 +60,7 @@ class Step(Enum):
 
     CLAIM = auto()  # nobody has this id
     SIGN = auto()  # accepted, no signature recorded
+    AUTHORIZE = auto()  # our signature is recorded, those of authorizers are missing: nothing can be published yet
     PUBLISH = auto()  # complete bytes are recorded: only those may be published
     SEND_ONCE = auto()  # reshare: record `publishing`, then send
     AWAIT = auto()  # at the nodes; for a reshare in `publishing`: perhaps, and never sent again
@@ -96,6 +102,8 @@ def next_step(last: Event | None, claimant: Claimant) -> Step:
         return Step.FOLLOW
     if last.state is State.ACCEPTED:
         return Step.SIGN
+    if last.state is State.AUTHORIZING:
+        return Step.AUTHORIZE
     return Step.SEND_ONCE if last.operation is Operation.RESHARE else Step.PUBLISH
 
 
@@ -141,7 +149,7 @@ def judge_result(last: Event, result: NodeResult, answered_at: float, clock_skew
 
     A success overrides every failure, and only a success may follow a final event.
     """
-    if last.state is State.ACCEPTED:
+    if last.state in (State.ACCEPTED, State.AUTHORIZING):
         return Verdict.ORPHAN  # forgery: no signed bytes exist that a node could have answered
     if last.state is State.COMPLETED:
         return Verdict.IGNORE if result.success else Verdict.CONTRADICTION
@@ -177,4 +185,4 @@ def outcome_before_publishing(last: Event) -> Outcome:
     sends one records that before, and cannot after us.
     """
     unheard = last.state is State.RETRYING and last.body.get("code") == Code.NODES_ABSENT
-    return Outcome.NONE if last.state is State.ACCEPTED or unheard else Outcome.UNKNOWN
+    return Outcome.NONE if last.state in BEFORE_NO_RETURN or unheard else Outcome.UNKNOWN

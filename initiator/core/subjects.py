@@ -36,7 +36,7 @@ _RESULT_PREFIX = {
 EVENTS = "initiator.event"
 # The stream republishes subjects of exactly six tokens. A state whose bytes must not leave the daemon's account
 # (`signed.sealed`) has a seventh and so never matches.
-SEALED = "signed.sealed"
+_SEALED = "sealed"
 REPUBLISH_SOURCE = "initiator.*.*.*.*.*"
 REPUBLISH_DESTINATION = "initiator.out.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(5)}}"
 
@@ -99,6 +99,11 @@ def parse_request(subject: str) -> RequestSubject | None:
 
 def event(client: str, operation: Operation, operation_id: str, state: str) -> str:
     return f"{EVENTS}.{client}.{operation}.{operation_id}.{state}"
+
+
+def sealed(state: str) -> str:
+    """The last tokens of an event that is not republished."""
+    return f"{state}.{_SEALED}"
 
 
 def guard_filter(operation: Operation, operation_id: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from initiator.core.events import Outcome, State
+from initiator.core.lifecycle import BEFORE_NO_RETURN
 from initiator.errors import Code, RejectError
 from initiator.flow.answering import Answering, id_of, operation_of, refuse_unknown
 from initiator.flow.journal import Journal
@@ -45,7 +46,7 @@ class CancelService:
                 raise RejectError(Code.NOT_FOUND, "no operation of yours has this id, or not yet", field="id")
             if last.event.state is State.FAILED and last.event.body["code"] == Code.CANCELLED:
                 return {"cancelled": True, "event": shown(last.stored)}
-            if last.event.outcome is not Outcome.NONE and last.event.state is not State.ACCEPTED:
+            if last.event.outcome is not Outcome.NONE and last.event.state not in BEFORE_NO_RETURN:
                 reason = f"it is {last.event.state} already"
                 if last.event.state is State.FAILED:
                     reason = "it has failed, and the nodes may have signed"

@@ -38,6 +38,7 @@ from initiator.core.policy.rules import Grant
 from initiator.core.signer import Signed, Signer
 from initiator.core.spki import fingerprint
 from initiator.errors import Code, HaltError, InitiatorError, RejectError, RetryError
+from initiator.flow.authorizing import Authorizing, awaiting
 from initiator.flow.awaiting import Awaiting
 from initiator.flow.claims import Claims, RefusedBeforeError
 from initiator.flow.clock import Clock
@@ -74,7 +75,8 @@ class Handler:
         lanes: dict[Operation, Lane],
         room: Room,
         takeovers: Takeovers,
-        awaiting: Awaiting,
+        awaiting_result: Awaiting,
+        authorizing: Authorizing,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -90,12 +92,14 @@ class Handler:
         self._metrics = metrics
         self._reception = reception
         self._claims = claims
+        self._authorizing = authorizing
         self._steps: dict[Step, Callable[[Work, Entry], Awaitable[Entry]]] = {
             Step.SIGN: self._sign,
+            Step.AUTHORIZE: authorizing.collect,
             Step.PUBLISH: publisher.publish,
             Step.SEND_ONCE: publisher.send_reshare,
-            Step.AWAIT: awaiting.final,
-            Step.FOLLOW: awaiting.next_event,
+            Step.AWAIT: awaiting_result.final,
+            Step.FOLLOW: awaiting_result.next_event,
         }
 
     # --- the way in
@@ -223,7 +227,7 @@ class Handler:
         why = (Code.RECORD_LOST, WENT_BACK, Outcome.UNKNOWN)
         if step is Step.CONFLICT:  # whoever has the id now has begun since
             raise RejectError(Code.RECORD_LOST, WENT_BACK, field=identity.ID_FIELD[work.operation])
-        if step is Step.SIGN and last is not None:
+        if step in (Step.SIGN, Step.AUTHORIZE) and last is not None:
             return await self._journal.fail(last, *why)
         self._room.check()
         digest = work.claimant.request_digest
@@ -277,6 +281,8 @@ class Handler:
         permitted = await self._claims.permitted(work)
         if isinstance(permitted, RejectError):
             return await self._journal.refuse(last, permitted)
+        if last.event.attempt > 1 and (resumed := await self._authorizing.resume(work, last, permitted)):
+            return resumed  # authorizers may hold our signature: no second one is made
         raw = message.signed_bytes(work.request)
         signed: Signed | None = None
         if not expired(last, self._clock.now()):
@@ -296,8 +302,11 @@ class Handler:
         permitted = await self._claims.permitted(work)
         if isinstance(permitted, RejectError):
             return await self._journal.refuse(last, permitted)
+        body = self._sealed_body(work, raw, signed, permitted)
+        if permitted.authorizers:
+            return await self._journal.move(last, State.AUTHORIZING, awaiting(body, permitted))
         recorded_at = self._clock.loop_time()
-        entry = await self._journal.move(last, State.SIGNED, self._sealed_body(work, raw, signed, permitted))
+        entry = await self._journal.move(last, State.SIGNED, body)
         work.recorded_at = recorded_at
         return entry
 
@@ -320,5 +329,5 @@ class Handler:
         }
 
 
-_BEGINNING = frozenset({Step.CLAIM, Step.REOPEN, Step.SIGN, Step.CONFLICT})
+_BEGINNING = frozenset({Step.CLAIM, Step.REOPEN, Step.SIGN, Step.AUTHORIZE, Step.CONFLICT})
 _PREPARING = frozenset({Step.CLAIM, Step.REOPEN, Step.SIGN, Step.PUBLISH, Step.SEND_ONCE})

@@ -113,7 +113,7 @@ class Journal:
             expires_at=before.expires_at,
             event_id=secrets.token_hex(8),
             content_type=_encoding_after(before, state),
-            body={**body, "reply_as": before.content_type.value} if state is State.SIGNED else body,
+            body={**body, "reply_as": _reply_as(before).value} if state in events.SEALED else body,
         )
         return await self._append(event, last)
 
@@ -220,10 +220,11 @@ def describe(event: Event) -> dict[str, Any]:
     return line | {name: event.body[name] for name in _LOGGED if name in event.body}
 
 
+def _reply_as(before: Event) -> ContentType:
+    """The requester's own encoding."""
+    return ContentType(before.body["reply_as"]) if before.state in events.SEALED else before.content_type
+
+
 def _encoding_after(before: Event, state: State) -> ContentType:
     """Sealed bytes are read by us alone and stay bytes; after them the requester's own encoding comes back."""
-    if state is State.SIGNED:
-        return ContentType.MSGPACK
-    if before.state is State.SIGNED:
-        return ContentType(before.body["reply_as"])
-    return before.content_type
+    return ContentType.MSGPACK if state in events.SEALED else _reply_as(before)

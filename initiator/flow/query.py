@@ -15,7 +15,6 @@ from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream, Stored
 from initiator.config.schema import Settings
 from initiator.core import codec, events, subjects
-from initiator.core.events import State
 from initiator.core.model import ContentType, Operation
 from initiator.errors import Code, RejectError
 from initiator.flow.answering import Answering, id_of, operation_of, refuse_unknown
@@ -23,7 +22,7 @@ from initiator.flow.clock import Clock
 from initiator.record import CONTENT_TYPE, Entry, Record
 
 # replay: the bytes of `signed` never leave the daemon's account, only that it happened
-_SHOWN_OF_SEALED = ("op", "id", "client", "state", "attempt", "time", "request_seq", "expires_at", "event_id")
+_SHOWN_OF_SEALED = ("op", "id", "client", "state", "attempt", "time", "request_seq", "expires_at", "event_id", "awaits")
 
 
 PAGE_BYTES = 262_144  # a quarter of nats-server's own max_payload
@@ -136,7 +135,7 @@ def _moment(body: dict[str, Any], name: str, now: float) -> float:
 def shown(stored: Stored) -> dict[str, Any]:
     """An event as clients may see it, with its place in the record."""
     fields = codec.decode(codec.content_type(stored.headers.get(CONTENT_TYPE)), stored.data)
-    if fields.get("state") == State.SIGNED:
-        fields = {name: fields[name] for name in _SHOWN_OF_SEALED}
+    if fields.get("state") in events.SEALED:
+        fields = {name: fields[name] for name in _SHOWN_OF_SEALED if name in fields}
     plain: dict[str, Any] = json.loads(codec.encode(ContentType.JSON, fields | {"sequence": stored.sequence}))
     return plain

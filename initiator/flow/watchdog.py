@@ -11,19 +11,27 @@ from __future__ import annotations
 from initiator.bus import queues
 from initiator.bus.jetstream import JetStream, Stored
 from initiator.config.schema import Settings
-from initiator.core import subjects
-from initiator.core.events import State
+from initiator.core import codec, identity, subjects
+from initiator.core.events import State, is_id
 from initiator.core.model import Operation
-from initiator.errors import Code, InitiatorError
+from initiator.errors import Code, InitiatorError, RejectError
 from initiator.flow.clock import Clock
 from initiator.health import Health
 from initiator.log import get_logger
 from initiator.metrics import Metrics
+from initiator.record import CONTENT_TYPE
 
 log = get_logger()
 PART = "progress"
 LOOK_S = 10.0
-_MOVES = (State.COMPLETED, State.FAILED, State.PUBLISHED, State.PUBLISHING, State.RETRYING, subjects.SEALED)
+_MOVES = (
+    State.COMPLETED,
+    State.FAILED,
+    State.PUBLISHED,
+    State.PUBLISHING,
+    State.RETRYING,
+    subjects.sealed(State.SIGNED),
+)
 
 
 class Watchdog:
@@ -100,7 +108,22 @@ class Watchdog:
                 break  # recent enough: what is newer changes nothing
             last = await self._js.last(subjects.EVENTS_STREAM, subjects.event("*", operation, "*", state))
             moved_at = max(moved_at, last.time if last else 0.0)
-        return self._clock.now() - moved_at
+        still_s = self._clock.now() - moved_at
+        if still_s > self._bounds[operation] and await self._waits_for_authorizers(operation, oldest):
+            return 0.0
+        return still_s
+
+    async def _waits_for_authorizers(self, operation: Operation, oldest: Stored) -> bool:
+        """Whether the oldest request waits for people: that takes its time, and ends at its deadline."""
+        try:
+            encoding = codec.content_type(oldest.headers.get(CONTENT_TYPE))
+        except RejectError:
+            return False
+        named = identity.named(operation, encoding, oldest.data)
+        if named is None or not is_id(named):
+            return False
+        last = await self._js.last(subjects.EVENTS_STREAM, subjects.guard_filter(operation, named))
+        return last is not None and last.subject.endswith(subjects.sealed(State.AUTHORIZING))
 
     def _oldest_since(self, operation: Operation, oldest: Stored) -> float:
         """Since when this request has been the oldest, as far as we saw; 0 if we saw no other one before it."""

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from initiator.config.context import ClientContext
 from initiator.config.load import load_settings, section_from
+from initiator.config.policyfile import load_policy
 from initiator.dev import servers
 from initiator.errors import HaltError
 from initiator.testing import run_stack
@@ -117,9 +118,23 @@ def hold_yaml(text: str, folder: Path) -> None:
     load_settings(str(path), {}, {})
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+@pytest.mark.parametrize("block", [block for block in blocks("yaml") if not block.note], ids=str)
 def test_every_configuration_is_one(block: Block, tmp_path: Path) -> None:
     hold_yaml(block.text, tmp_path)
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("yaml") if block.note], ids=str)
+def test_every_policy_is_one_and_every_case_comes_out_as_it_says(block: Block, tmp_path: Path) -> None:
+    """The word after `yaml`: `policy`, or `cases` of the first policy of the page."""
+    first = next(one for one in blocks("yaml", page=block.page) if one.note == "policy")
+    policy, cases = tmp_path / "policy.yaml", tmp_path / "cases.yaml"
+    policy.write_text(block.text if block.note == "policy" else first.text)
+    load_policy(str(policy))
+    if block.note == "cases":
+        cases.write_text(block.text)
+        shown = run([sys.executable, "-m", "initiator", "policy", "test", str(cases), "--file", str(policy)], tmp_path)
+        assert shown == f"{block.text.count('- name:')} of {block.text.count('- name:')} as expected\n"
+    assert block.note in ("policy", "cases")
 
 
 @pytest.mark.parametrize("text", ["client: a\nserver: x\n", "signer: {kms: {regoin: x}}\n"])

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import nats
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from initiator import keyfile
+from initiator.core import subjects
+from initiator.core.authorization import Answer, decode_asking, encode_answer
 from initiator.dev import servers
 from tests.support.crashing import Forker, forker
 from tests.support.harness import CHAIN_CODE, STREAM, Bench, sign_request
@@ -25,6 +28,12 @@ DEADLINE_S = 40.0
 ACK_WAIT_S = 0.9
 KEYGEN, SIGN = {"wallet_id": "w"}, sign_request("w0", tx_id="tx")
 RESHARE = {"session_id": "s", "node_ids": ["node0", "node1"], "new_threshold": 1, "key_type": "ed25519"} | KEYGEN
+RISK = Ed25519PrivateKey.generate()
+AUTHORIZED = {
+    "version": 1,
+    "authorizers": {"risk": {"algorithm": "ed25519", "public_key": RISK.public_key().public_bytes_raw().hex()}},
+    "rules": [{"id": "all", "effect": "allow", "authorizers": ["risk"]}],
+}
 QUEUE = "INITIATOR_REQUESTS_alice"
 STREAMS = [QUEUE, "mpc", *(f"INITIATOR_SLOTS_{op}" for op in ("KEYGEN", "SIGN", "RESHARE"))]
 FATE_UNKNOWN = "failed RESULT_TIMEOUT unknown"  # also what a reshare ends with if nobody knows whether it was sent
@@ -48,6 +57,18 @@ class World(Bench):
             ("mpc:reshare", "reshare"),
         ):
             await self.nc.subscribe(subject, cb=self._listener(op))
+        await self.nc.flush()
+
+    async def be_the_authorizer(self) -> None:
+        """Sign whatever is asked."""
+
+        async def on_asking(message: Msg) -> None:
+            asking = decode_asking(message.data)
+            answer = encode_answer(Answer("risk", RISK.sign(asking.to_sign())))
+            # where nobody hears it, it is asked for again
+            await self.nc.publish(subjects.authorized("risk", asking.operation, asking.operation_id), answer)
+
+        await self.nc.subscribe("initiator.authorize.risk.>", cb=on_asking)
         await self.nc.flush()
 
     def _listener(self, op: str) -> Callable[[Msg], Any]:
@@ -133,6 +154,7 @@ class Story:
         dead: what lies in the dead letters afterwards.
         result_timeout_s: how long a keygen waits for the nodes.
         may_end: how else it may end after a death between `publishing` and `published`.
+        authorized: an authorizer has to sign, too.
     """
 
     name: str
@@ -146,6 +168,7 @@ class Story:
     dead: int = 0
     result_timeout_s: float = 120.0
     may_end: str = ""
+    authorized: bool = False
 
     @property
     def operation_id(self) -> str:
@@ -175,6 +198,7 @@ _AGAIN = (
     "record retrying", "take slot 2", "publish to nodes 2", "record published 2",
     "handle result 2", "free slot 3", "ack result 2",
 )  # fmt: skip
+_AUTHORIZED = ("record authorizing", "ask authorizer", "record authorizing 2")
 STORIES = [
     Story("a keygen", "keygen", KEYGEN, _DONE),
     Story("a signature", "sign", SIGN, _DONE),
@@ -186,6 +210,7 @@ STORIES = [
     ),
     Story("a failure", "sign", SIGN, (*_WAY_IN, "record failed", *_WAY_OUT), "failed NODES_ERROR unknown", _refused),
     Story("a second attempt", "sign", SIGN, (*_DONE, *_AGAIN), answer=_not_ready_first, attempts=2),
+    Story("an authorized signature", "sign", SIGN, (*_DONE, *_AUTHORIZED), authorized=True),
     Story(
         "a lie", "keygen", KEYGEN, (*_WAY_IN, "bury", "record failed", *_WAY_OUT), "failed RESULT_INVALID unknown",
         _lie, dead=1,
@@ -232,11 +257,15 @@ class Universe:
             "http": {"enabled": False},
             "log": {"format": "json"},
         }
+        if story.authorized:
+            (folder / "policy.json").write_text(json.dumps(AUTHORIZED))  # JSON is YAML
+            config["policy"] = {"file": str(folder / "policy.json")}
         (folder / "config.json").write_text(json.dumps(config))
         nc = await nats.connect(self.url, user=f"u{number}", password="p")
         try:
             world = World(self.url, nc, folder, story.answer)
             await world.be_the_nodes()
+            await world.be_the_authorizer()
             yield world
         finally:
             await nc.close()

@@ -34,6 +34,7 @@ EXIT_CODE = 42
 RESULT_ACK_WAIT_S = 1.0  # mpcium's is 30 s: what a dead daemon held would take that long to come back
 _NAMES = (
     ("initiator.event.", lambda tokens: f"record {tokens[5]}"),
+    ("initiator.authorize.", lambda _: "ask authorizer"),
     ("initiator.reject.", lambda _: "record rejected"),
     ("initiator.dead.", lambda _: "bury"),
     ("initiator.slot.", lambda _: "take slot"),

@@ -35,12 +35,17 @@ class PolicyError(RejectError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One statement. `allows` is false where it denies."""
+    """One statement. `allows` is false where it denies.
+
+    Attributes:
+        authorizers: who must have signed, too, before the nodes are asked; of a rule that allows.
+    """
 
     id: str
     allows: bool
     when: Conditions
     unless: Conditions | None = None
+    authorizers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +83,13 @@ class Grant:
     Attributes:
         version: of the policy that said it.
         counts: the counts that the operation takes one place of, each.
+        authorizers: who must sign, too.
     """
 
     rule: str
     version: str
     counts: tuple[Count, ...] = ()
+    authorizers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +134,14 @@ class Policy:
     Attributes:
         version: SHA-256 of the file, shortened: what events and logs name.
         keys: the public keys with which each client signs its requests.
+        authorizers: the public keys of authorizers, by id, as the nodes have them.
     """
 
     version: str
     rules: tuple[Rule, ...] = ()
     limits: tuple[Limit, ...] = ()
     keys: Mapping[str, Sequence[PublicKey]] = field(default_factory=dict)
+    authorizers: Mapping[str, PublicKey] = field(default_factory=dict)
     _views: dict[tuple[str, Operation], _View] = field(default_factory=dict, compare=False, repr=False)
 
     def permit(self, facts: Facts) -> Grant:
@@ -148,7 +157,7 @@ class Policy:
             if failing is None and not rule.allows:
                 raise PolicyError(rule.id, f"rule {rule.id} denies it")
             if failing is None:
-                return Grant(rule.id, self.version, tuple(self._counts(view, facts)))
+                return Grant(rule.id, self.version, tuple(self._counts(view, facts)), rule.authorizers)
             if rule.allows:
                 met = _met(asked, failing)
                 if nearest is None or met > nearest[0]:

@@ -55,7 +55,7 @@ def answer(operation: Operation, code: str = "", reason: str = "") -> NodeResult
 
 @pytest.mark.parametrize("code", sorted(Code))
 def test_a_failure_without_an_answer_makes_a_dead_letter(code: Code) -> None:
-    answered = code in (Code.CANCELLED, Code.NODES_ERROR, Code.RESULT_INVALID)
+    answered = code in (Code.AUTHORIZATION_DENIED, Code.CANCELLED, Code.NODES_ERROR, Code.RESULT_INVALID)
     assert gave_out(recorded(State.FAILED, body={"code": code.value})) is not answered
 
 
@@ -73,6 +73,7 @@ def test_an_id_that_nobody_has_is_claimed() -> None:
 
 HOLDERS_STEPS = {
     State.ACCEPTED: Step.SIGN,
+    State.AUTHORIZING: Step.AUTHORIZE,
     State.SIGNED: Step.PUBLISH,
     State.PUBLISHING: Step.AWAIT,
     State.PUBLISHED: Step.AWAIT,
@@ -112,7 +113,7 @@ def test_a_repeated_request_never_works_beside_its_holder_and_takes_over_a_stall
 ) -> None:
     last = recorded(state, operation)
     beside = next_step(last, claimant(request_seq=8))
-    working = state in (State.ACCEPTED, State.SIGNED, State.RETRYING)
+    working = state in (State.ACCEPTED, State.AUTHORIZING, State.SIGNED, State.RETRYING)
     assert beside is (Step.FOLLOW if working else next_step(last, claimant()))
     assert next_step(last, claimant(request_seq=8, stalled=True)) is next_step(last, claimant())
 
@@ -121,6 +122,7 @@ def test_nothing_is_signed_after_a_signature_and_nothing_is_published_after_a_pu
     """The step that costs a signature, and those that reach the nodes, stand in the states that allow them alone."""
     allowed = {
         Step.SIGN: {State.ACCEPTED},
+        Step.AUTHORIZE: {State.AUTHORIZING},
         Step.PUBLISH: {State.SIGNED, State.RETRYING},
         Step.SEND_ONCE: {State.SIGNED, State.RETRYING},
     }
@@ -133,6 +135,7 @@ def test_nothing_is_signed_after_a_signature_and_nothing_is_published_after_a_pu
 
 SUCCESS: dict[State, Verdict] = {
     State.ACCEPTED: Verdict.ORPHAN,
+    State.AUTHORIZING: Verdict.ORPHAN,
     State.SIGNED: Verdict.COMPLETE,
     State.PUBLISHING: Verdict.COMPLETE,
     State.PUBLISHED: Verdict.COMPLETE,
@@ -150,6 +153,7 @@ def test_a_success_overrides_all_but_a_success_and_what_was_never_signed(state: 
 
 FAILURE: dict[State, Verdict] = {
     State.ACCEPTED: Verdict.ORPHAN,
+    State.AUTHORIZING: Verdict.ORPHAN,
     State.SIGNED: Verdict.LATER,
     State.PUBLISHING: Verdict.FAIL,
     State.PUBLISHED: Verdict.FAIL,
@@ -247,5 +251,5 @@ def test_a_duplicate_is_noted_once_while_a_success_can_still_come(code: str, rea
 
 @pytest.mark.parametrize("state", RECORDED)
 def test_only_what_was_never_signed_surely_came_to_nothing(state: State) -> None:
-    expected = Outcome.NONE if state is State.ACCEPTED else Outcome.UNKNOWN
+    expected = Outcome.NONE if state in (State.ACCEPTED, State.AUTHORIZING) else Outcome.UNKNOWN
     assert outcome_before_publishing(recorded(state)) is expected

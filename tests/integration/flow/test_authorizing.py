@@ -1,0 +1,389 @@
+"""Authorizers' signatures: collected one by one over the one signature of ours, whatever dies on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nats.errors
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from nats.aio.msg import Msg
+
+from initiator.core import authorization, message, subjects
+from initiator.core.authorization import Answer, Asking
+from initiator.core.model import Operation
+from initiator.core.signature import Verifier
+from initiator.core.spki import p256_public_key
+from tests.support.governed import KEYGEN, Governed, name
+from tests.support.harness import Bench, bench, running, sign_request
+
+RISK = ed25519.Ed25519PrivateKey.generate()
+OPS = ec.generate_private_key(ec.SECP256R1())
+AUTHORIZERS = {
+    "risk": {"algorithm": "ed25519", "public_key": RISK.public_key().public_bytes_raw().hex()},
+    "ops": {"algorithm": "p256", "public_key": p256_public_key(OPS.public_key()).hex},
+}
+BOTH = KEYGEN | {"authorizers": ["risk", "ops"]}
+
+
+@pytest_asyncio.fixture
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    async with bench(tmp_path_factory.mktemp("authorizing")) as ready:
+        yield ready
+
+
+@pytest.fixture
+def governed(server: Bench, tmp_path: Path) -> Governed:
+    one = Governed(server, tmp_path)
+    one.write([BOTH], authorizers=AUTHORIZERS)
+    return one
+
+
+class Authorizers:
+    """Hears what authorizers are asked, and answers for them."""
+
+    def __init__(self, server: Bench) -> None:
+        self._server = server
+        self.asked: list[Asking] = []
+        self._arrived = asyncio.Event()
+
+    async def listen(self) -> None:
+        async def on_asking(received: Msg) -> None:
+            asking = authorization.decode_asking(received.data)
+            assert (
+                received.subject
+                == f"initiator.authorize.{asking.authorizer_id}.{asking.operation}.{asking.operation_id}"
+            )
+            self.asked.append(asking)
+            self._arrived.set()
+
+        await self._server.nc.subscribe("initiator.authorize.>", cb=on_asking)
+        await self._server.nc.flush()
+
+    async def asking(self, authorizer: str, operation_id: str, after: int = 0) -> Asking:
+        """The next thing that one is asked about an operation."""
+        async with asyncio.timeout(15):
+            while True:
+                for asking in self.asked[after:]:
+                    if (asking.authorizer_id, asking.operation_id) == (authorizer, operation_id):
+                        return asking
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    async def answer(self, asking: Asking, data: bytes, authorizer: str = "") -> dict[str, Any]:
+        """The daemon's reply."""
+        subject = subjects.authorized(authorizer or asking.authorizer_id, asking.operation, asking.operation_id)
+        reply = await self._server.nc.request(subject, data, timeout=5)
+        body: dict[str, Any] = json.loads(reply.data)
+        return body
+
+    async def sign(self, authorizer: str, operation_id: str) -> dict[str, Any]:
+        asking = await self.asking(authorizer, operation_id)
+        return await self.answer(asking, authorization.encode_answer(signed(asking)))
+
+
+def signed(asking: Asking) -> Answer:
+    raw = asking.to_sign()
+    made = RISK.sign(raw) if asking.authorizer_id == "risk" else OPS.sign(raw, ec.ECDSA(hashes.SHA256()))
+    return Answer(asking.authorizer_id, made)
+
+
+@pytest_asyncio.fixture
+async def authorizers(server: Bench) -> Authorizers:
+    one = Authorizers(server)
+    await one.listen()
+    return one
+
+
+async def test_the_nodes_get_the_event_when_all_have_signed(governed: Governed, authorizers: Authorizers) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet, "labels": {"ticket": "7"}})
+        first = await authorizers.asking("risk", wallet)
+        assert (first.client, first.labels, first.missing) == ("alice", {"ticket": "7"}, ("risk", "ops"))
+        assert first.policy["rule"] == "keygen"
+        parsed = first.parsed()
+        assert Verifier(governed.signer.public_key).verify(parsed.signed, parsed.signature)
+        assert await authorizers.sign("risk", wallet) == {"state": "recorded", "missing": ["ops"]}
+        assert await server.published("keygen") == 0
+        assert await authorizers.sign("ops", wallet) == {"state": "recorded", "missing": []}
+        await server.until("keygen", wallet, "published")
+        data, _ = await server.event_at_nodes("keygen", wallet)
+        await server.answer("keygen", wallet, server.keygen_success(wallet))
+        await server.until("keygen", wallet, "completed")
+        assert await server.all_acked()
+    event = message.parse_event(Operation.KEYGEN, data)
+    assert [one.authorizer_id for one in event.authorizer_signatures] == ["risk", "ops"]
+    asked = message.authorizer_bytes(event.request, event.signature)
+    RISK.public_key().verify(event.authorizer_signatures[0].signature, asked)
+    OPS.public_key().verify(event.authorizer_signatures[1].signature, asked, ec.ECDSA(hashes.SHA256()))
+    assert governed.signer.calls == 1
+    assert server.states("keygen", wallet) == ["accepted", "published", "completed"]  # no bytes reach clients before
+
+
+async def test_a_signature_of_ours_is_made_once_though_every_holder_dies(
+    governed: Governed, authorizers: Authorizers
+) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet})
+        before = (await authorizers.asking("risk", wallet)).message
+        await authorizers.sign("risk", wallet)
+    seen = len(authorizers.asked)
+    async with running(governed.app()):
+        again = await authorizers.asking("ops", wallet, after=seen)
+        assert again.message == before
+        assert again.missing == ("ops",)  # who has answered is not asked again
+        assert await authorizers.answer(again, authorization.encode_answer(signed(again))) == {
+            "state": "recorded", "missing": []
+        }  # fmt: skip
+        await server.until("keygen", wallet, "published")
+    assert governed.signer.calls == 1
+    assert [one.authorizer_id for one in authorizers.asked[seen:] if one.operation_id == wallet] == ["ops"]
+
+
+@pytest.mark.parametrize(
+    ("forge", "reason"),
+    [
+        (lambda asking: Answer("risk", b"x" * 64), "does not verify"),
+        (lambda asking: Answer("risk", RISK.sign(asking.message)), "does not verify"),
+        (lambda asking: Answer("risk", ed25519.Ed25519PrivateKey.generate().sign(asking.to_sign())), "does not verify"),
+        (lambda asking: Answer("ops", RISK.sign(asking.to_sign())), "expected the one that the subject names"),
+    ],
+)
+async def test_a_forged_answer_is_refused_and_changes_nothing(
+    governed: Governed, authorizers: Authorizers, forge: Any, reason: str
+) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet})
+        asking = await authorizers.asking("risk", wallet)
+        told = await authorizers.answer(asking, authorization.encode_answer(forge(asking)))
+        assert told["state"] == "refused"
+        assert reason in told["reason"]
+        await authorizers.sign("risk", wallet)
+        await authorizers.sign("ops", wallet)
+        await server.until("keygen", wallet, "published")
+
+
+async def test_rubbish_and_strangers_are_refused(governed: Governed, authorizers: Authorizers) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()) as app:
+        await server.submit("keygen", {"wallet_id": wallet})
+        asking = await authorizers.asking("risk", wallet)
+        for rubbish in (
+            b"",
+            b"[]",
+            b"{}",
+            b'{"authorizer_id": "risk"}',
+            b'{"authorizer_id": "risk", "signature": "!"}',
+        ):
+            assert (await authorizers.answer(asking, rubbish))["state"] == "refused"
+        stranger = authorization.encode_answer(Answer("mallory", b"x"))
+        told = await authorizers.answer(asking, stranger, "mallory")
+        assert (told["state"], told["reason"]) == ("refused", "this authorizer is not asked")
+        value = app.metrics.registry.get_sample_value
+        assert value("initiator_authorizations_total", {"authorizer": "unknown", "outcome": "refused"}) == 1
+        assert value("initiator_authorizations_total", {"authorizer": "risk", "outcome": "refused"}) == 5
+
+
+async def test_who_says_no_ends_it(governed: Governed, authorizers: Authorizers) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet})
+        await authorizers.sign("risk", wallet)
+        asking = await authorizers.asking("ops", wallet)
+        denied = authorization.encode_answer(Answer("ops", denied="no such ticket"))
+        assert (await authorizers.answer(asking, denied))["state"] == "recorded"
+        event = await server.until("keygen", wallet)
+        assert (event["code"], event["outcome"]) == ("AUTHORIZATION_DENIED", "none")
+        assert (event["reason"], event["field"]) == ("ops says no: no such ticket", "authorizers.ops")
+        assert await server.all_acked()
+    assert await server.published("keygen") == 0
+
+
+async def test_at_the_deadline_it_fails_naming_who_is_missing(governed: Governed, authorizers: Authorizers) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet, "expires_at": _in(3)})
+        await authorizers.sign("risk", wallet)
+        event = await server.until("keygen", wallet)
+        assert (event["code"], event["outcome"]) == ("AUTHORIZERS_MISSING", "none")
+        assert event["reason"].endswith("without ops")
+        assert await server.all_acked()
+        with pytest.raises(nats.errors.TimeoutError):  # nobody holds it any more
+            await authorizers.sign("ops", wallet)
+    assert await server.published("keygen") == 0
+
+
+async def test_opened_again_it_goes_on_with_the_signature_that_authorizers_hold(
+    governed: Governed, authorizers: Authorizers
+) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet, "expires_at": _in(2)})
+        before = (await authorizers.asking("risk", wallet)).message
+        await authorizers.sign("risk", wallet)
+        failed = await server.until("keygen", wallet)
+        seen = len(authorizers.asked)
+        await server.submit("keygen", {"wallet_id": wallet}, **{"Initiator-Reopen": failed["event_id"]})
+        again = await authorizers.asking("ops", wallet, after=seen)
+        assert (again.message, again.missing) == (before, ("ops",))
+        await authorizers.answer(again, authorization.encode_answer(signed(again)))
+        await server.until("keygen", wallet, "published")
+    assert governed.signer.calls == 1
+
+
+async def test_it_can_be_cancelled_while_it_waits(governed: Governed, authorizers: Authorizers) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet})
+        await authorizers.sign("risk", wallet)
+        status = await _ask(server, "query.alice.status", {"op": "keygen", "id": wallet})
+        assert (status["event"]["state"], status["event"]["awaits"]) == ("authorizing", ["ops"])
+        assert not {"message", "collected", "session", "digest"} & status["event"].keys()
+        told = await _ask(server, "cancel.alice", {"op": "keygen", "id": wallet})
+        assert told["cancelled"] is True
+        assert await server.all_acked()
+    assert await server.published("keygen") == 0
+
+
+async def test_a_result_for_what_nobody_could_have_got_is_forged(governed: Governed, authorizers: Authorizers) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet})
+        await authorizers.asking("risk", wallet)
+        await server.answer("keygen", wallet, server.keygen_success(wallet))
+        await server.results_settled()
+        assert len(await server.dead("initiator.dead.$results")) == 1
+        await authorizers.sign("risk", wallet)
+        await authorizers.sign("ops", wallet)
+        await server.until("keygen", wallet, "published")
+
+
+async def test_rules_that_change_meanwhile_are_asked_again(governed: Governed, authorizers: Authorizers) -> None:
+    server = governed.server
+    denied, more = name("d"), name("w")
+    async with running(governed.app()):
+        for wallet in (denied, more):
+            await server.submit("keygen", {"wallet_id": wallet})
+            await authorizers.sign("risk", wallet)
+        three = AUTHORIZERS | {"third": dict(AUTHORIZERS["risk"])}
+        rule = BOTH | {"authorizers": ["risk", "ops", "third"], "wallets": ["w*"]}
+        governed.write([rule], authorizers=three)
+        event = await server.until("keygen", denied)
+        assert (event["code"], event["outcome"], event["field"]) == ("POLICY_DENIED", "none", "policy.rules.keygen")
+        await authorizers.sign("ops", more)
+        asking = await authorizers.asking("third", more)
+        answer = Answer("third", RISK.sign(asking.to_sign()))
+        assert (await authorizers.answer(asking, authorization.encode_answer(answer)))["missing"] == []
+        await server.until("keygen", more, "published")
+
+
+async def test_a_key_that_is_replaced_meanwhile_is_asked_anew(governed: Governed, authorizers: Authorizers) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet})
+        await authorizers.sign("risk", wallet)
+        seen = len(authorizers.asked)
+        other = ed25519.Ed25519PrivateKey.generate()
+        changed = {"algorithm": "ed25519", "public_key": other.public_key().public_bytes_raw().hex()}
+        governed.write([BOTH], authorizers=AUTHORIZERS | {"risk": changed})
+        asking = await authorizers.asking("risk", wallet, after=seen)
+        await authorizers.answer(asking, authorization.encode_answer(Answer("risk", other.sign(asking.to_sign()))))
+        await authorizers.sign("ops", wallet)
+        await server.until("keygen", wallet, "published")
+
+
+async def test_who_waits_for_people_holds_up_nobody(governed: Governed, authorizers: Authorizers) -> None:
+    free = {"id": "free", "effect": "allow", "wallets": ["f*"]}
+    governed.write([free, BOTH], authorizers=AUTHORIZERS)
+    server = governed.server
+    lanes = {"keygen": {"in_flight": 1}}
+    async with running(governed.app(worker={"lookahead": 1}, mpcium=lanes)):
+        for _ in range(5):
+            await server.submit("keygen", {"wallet_id": name("w")})
+        wallet = name("f")
+        await server.submit("keygen", {"wallet_id": wallet})
+        await server.until("keygen", wallet, "published")
+
+
+async def test_a_repeated_request_joins_and_asks_nobody_twice(governed: Governed, authorizers: Authorizers) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet})
+        await authorizers.asking("ops", wallet)
+        await server.submit("keygen", {"wallet_id": wallet})
+        await asyncio.sleep(1)
+        assert len([one for one in authorizers.asked if one.operation_id == wallet]) == 2
+        await authorizers.sign("risk", wallet)
+        await authorizers.sign("ops", wallet)
+        await server.until("keygen", wallet, "published")
+        await server.answer("keygen", wallet, server.keygen_success(wallet))
+        assert await server.all_acked()
+    assert (governed.signer.calls, await server.published("keygen")) == (1, 1)
+
+
+@pytest.mark.parametrize("op", ["sign", "reshare"])
+async def test_signatures_and_reshares_are_authorized_too(
+    governed: Governed, authorizers: Authorizers, op: str
+) -> None:
+    governed.write([{"id": "all", "effect": "allow", "authorizers": ["risk"]}], authorizers=AUTHORIZERS)
+    server, wallet = governed.server, name("w")
+    got: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def on_reshare(received: Msg) -> None:
+        got.put_nowait(received.data)
+        await received.respond(b"")
+
+    await server.nc.subscribe("mpc:reshare", cb=on_reshare)
+    async with running(governed.app()):
+        if op == "sign":
+            fields = sign_request(wallet, derivation_path=[1, 2])
+            await server.submit("sign", fields)
+            await authorizers.sign("risk", fields["tx_id"])
+            await server.until("sign", fields["tx_id"], "published")
+            data, _ = await server.event_at_nodes("sign", fields["tx_id"])
+        else:
+            fields = {"session_id": name("s"), "node_ids": ["node0", "node1"], "new_threshold": 1,
+                      "key_type": "ed25519", "wallet_id": wallet}  # fmt: skip
+            await server.submit("reshare", fields)
+            await authorizers.sign("risk", fields["session_id"])
+            data = await asyncio.wait_for(got.get(), 10)
+    event = message.parse_event(Operation(op), data)
+    [authorized] = event.authorizer_signatures
+    RISK.public_key().verify(authorized.signature, message.authorizer_bytes(event.request, event.signature))
+
+
+async def test_an_authorizer_that_comes_late_is_asked_again(governed: Governed, server: Bench) -> None:
+    wallet = name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet})
+        await server.until("keygen", wallet, "accepted")
+        await asyncio.sleep(0.5)
+        late = Authorizers(server)
+        await late.listen()
+        began = time.monotonic()
+        await late.asking("risk", wallet)
+        assert time.monotonic() - began < 6
+
+
+def _in(seconds: float) -> str:
+    return datetime.fromtimestamp(time.time() + seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def _ask(server: Bench, what: str, body: dict[str, Any]) -> dict[str, Any]:
+    with contextlib.suppress(Exception):
+        await server.nc.flush()
+    reply = await server.nc.request(f"initiator.{what}", json.dumps(body).encode(), timeout=5)
+    answer: dict[str, Any] = json.loads(reply.data)
+    return answer
