@@ -1,0 +1,134 @@
+"""What trust costs a request: `python -m benchmarks.trust_cost`; one JSON object.
+
+The daemon's CPU time for one wallet, from its request to its verified result, with a local key: without a policy, with
+one of a hundred rules, with limits, with signed requests, and with an authorizer who answers at once. Each variant has
+a stack of its own; they take turns, so that a slow moment of the machine is nobody's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nats
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nats.aio.msg import Msg
+
+from initiator.client import InitiatorClient, RequestSigner
+from initiator.client.signing import new_seed
+from initiator.core import subjects
+from initiator.core.authorization import Answer, decode_asking, encode_answer
+from initiator.dev import accounts
+from initiator.dev.stack import CHAIN_CODE, StackOptions, running_stack
+
+ROUNDS, WALLETS, AT_ONCE, WARM_UP = 3, 400, 8, 40
+AUTHORIZER = Ed25519PrivateKey.generate()
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def variants(key: str) -> dict[str, dict[str, Any] | None]:
+    """Policies by name."""
+    others = [{"id": f"r{n}", "effect": "allow", "clients": ["bob"], "wallets": [f"o{n}-*"]} for n in range(98)]
+    denied = {"id": "no", "effect": "deny", "wallets": ["test-*"]}
+    rule: dict[str, Any] = {"id": "yes", "effect": "allow", "clients": ["bob"], "operations": ["keygen"]}
+    rules = [denied, *others, rule]
+    limits = [
+        {"id": "a-day", "clients": ["bob"], "most": 1_000_000, "period": "day"},
+        {"id": "a-minute", "clients": ["bob"], "most": 1_000_000, "period": "minute"},
+    ]
+    public = AUTHORIZER.public_key().public_bytes_raw().hex()
+    authorizers = {"risk": {"algorithm": "ed25519", "public_key": public}}
+    signed = [denied, *others, rule | {"signed": True}]
+    return {
+        "no policy": None,
+        "100 rules": {"rules": rules},
+        "100 rules and 2 limits": {"rules": rules, "limits": limits},
+        "signed requests": {"rules": signed, "limits": limits, "clients": {"bob": {"keys": [key]}}},
+        "an authorizer": {
+            "rules": [denied, *others, rule | {"authorizers": ["risk"]}], "limits": limits, "authorizers": authorizers,
+        },
+    }  # fmt: skip
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK_S
+
+
+async def measure(policy: dict[str, Any] | None, signer: RequestSigner, folder: Path) -> float:
+    """Microseconds of the daemon's CPU for a wallet."""
+    settings: dict[str, Any] = {"mpcium": {"keygen": {"in_flight": 50}}}
+    if policy is not None:
+        path = folder / "policy.json"
+        path.write_text(json.dumps({"version": 1, **policy}))
+        settings["policy"] = {"file": str(path)}
+    async with running_stack(StackOptions(kms="local", settings=settings)) as stack:
+        authorizer = await nats.connect(stack.nats_url, user=accounts.DAEMON, password=stack.password(accounts.DAEMON))
+
+        async def on_asking(message: Msg) -> None:
+            asking = decode_asking(message.data)
+            answer = encode_answer(Answer("risk", AUTHORIZER.sign(asking.to_sign())))
+            subject = subjects.authorized("risk", asking.operation, asking.operation_id)
+            await authorizer.publish(subject, answer)
+
+        await authorizer.subscribe("initiator.authorize.risk.>", cb=on_asking)
+        login = {"user": "bob", "password": stack.password("bob")}
+        chosen = signer if policy and "clients" in policy else None
+        async with InitiatorClient.connect(
+            stack.nats_url, client="bob", chain_code=CHAIN_CODE, signer=chosen, **login
+        ) as bob:
+            await make(bob, WARM_UP)
+            assert stack.daemon is not None  # noqa: S101 - it runs
+            before = cpu_s(stack.daemon.pid)
+            await make(bob, WALLETS)
+            spent = cpu_s(stack.daemon.pid) - before
+        await authorizer.close()
+    return spent / WALLETS * 1e6
+
+
+async def make(bob: InitiatorClient, count: int) -> None:
+    left = iter(range(count))
+
+    async def maker() -> None:
+        for _ in left:
+            await bob.keygen(f"w{secrets.token_hex(6)}", timeout=60)
+
+    await asyncio.gather(*(maker() for _ in range(AT_ONCE)))
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        seed = folder / "bob.nk"
+        seed.touch(mode=0o600)
+        seed.write_text(new_seed())
+        signer = RequestSigner.from_file(seed)
+        found: dict[str, list[float]] = {}
+        for _ in range(ROUNDS):
+            for variant, policy in variants(signer.public_key).items():
+                found.setdefault(variant, []).append(await measure(policy, signer, folder))
+    least = statistics.median(found["no policy"])
+    print(
+        json.dumps(
+            {
+                variant: {
+                    "cpu_us": [round(one) for one in all_],
+                    "median_us": round(statistics.median(all_)),
+                    "ratio": round(statistics.median(all_) / least, 2),
+                }
+                for variant, all_ in found.items()
+            },
+            indent=2,
+        )
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
