@@ -66,10 +66,19 @@ async def _check_all(settings: Settings) -> list[Finding]:
     findings = [await _try("signer", lambda: _signer(settings))]
     if settings.signer.type == "kms" and len(settings.signer.kms.targets) > 1 and findings[0].ok:
         findings += await _regions(settings)
+    if settings.policy.file:
+        findings.append(await _try("policy", lambda: _policy(settings.policy.file)))
     if settings.mpcium.wallets_file:
         findings.append(await _try("wallets made before", lambda: _wallets(settings)))
     findings += await _nats(settings)
     return findings
+
+
+async def _policy(path: str | None) -> str:
+    from initiator.config.policyfile import load_policy
+
+    found = load_policy(path or "")
+    return f"version {found.version}, {len(found.rules)} rules, {len(found.limits)} limits"
 
 
 async def _wallets(settings: Settings) -> str:

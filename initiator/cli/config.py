@@ -42,8 +42,12 @@ def _text(value: Any) -> str:
 @config.command()
 @click.pass_obj
 def check(context: CliContext) -> None:
-    """Read the configuration and say what is wrong with it; connects to nothing."""
+    """Read the configuration, and the policy that it names, and say what is wrong; connects to nothing."""
     settings = context.load().settings
+    if settings.policy.file is not None:
+        from initiator.config.policyfile import load_policy
+
+        load_policy(settings.policy.file)
     click.echo("ok")
     for missing in _missing(settings):
         click.echo(f"to run it needs {missing}", err=True)

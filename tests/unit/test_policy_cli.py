@@ -10,7 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from initiator.cli import CliContext
+from initiator.cli.check import _policy, _try
+from initiator.cli.config import config
 from initiator.cli.policy import policy
+from initiator.config.load import load_settings
 from initiator.errors import Code, HaltError
 
 POLICY = """
@@ -251,3 +254,24 @@ def test_cases_that_are_none(place: Path, text: str, reason: str) -> None:
     error = run(place, "test", str(place / "cases.yaml")).exception
     assert isinstance(error, HaltError)
     assert reason in error.reason
+
+
+# --- the configuration that names it
+
+
+def test_a_configuration_with_a_bad_policy_is_bad(place: Path) -> None:
+    context = CliContext(overrides={"policy.file": str(place / "policy.yaml")})
+    assert CliRunner().invoke(config, ["check"], obj=context).exit_code == 0
+    (place / "policy.yaml").write_text("version: 2")
+    error = CliRunner().invoke(config, ["check"], obj=context).exception
+    assert isinstance(error, HaltError)
+    assert error.code is Code.POLICY_INVALID
+
+
+async def test_initiator_check_reads_it(place: Path) -> None:
+    settings = load_settings(overrides={"policy.file": str(place / "policy.yaml")}, environ={}).settings
+    finding = await _try("policy", lambda: _policy(settings.policy.file))
+    assert (finding.ok, finding.detail.split(", ")[1:]) == (True, ["3 rules", "1 limits"])
+    (place / "policy.yaml").unlink()
+    finding = await _try("policy", lambda: _policy(settings.policy.file))
+    assert (finding.ok, finding.detail.split(" ")[0]) == (False, "POLICY_INVALID")
