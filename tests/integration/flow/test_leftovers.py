@@ -73,7 +73,7 @@ async def test_the_slot_of_an_ended_operation_is_freed_and_no_other(server: Benc
 
 async def test_a_slot_whose_operation_nobody_can_end_any_more_is_freed_in_the_end(server: Bench) -> None:
     """Its request is gone from the queue (somebody deleted it), its holder too, and the nodes never answer."""
-    lane = {"in_flight": 1, "result_timeout_s": 1.0, "default_expiry_s": 1.0}
+    lane = {"in_flight": 1, "result_timeout_s": 1.0, "default_expiry_s": 3.0}
     chosen = settings(server, mpcium={"keygen": lane})
     async with daemon(chosen):
         await server.submit("keygen", {"wallet_id": "left"})
