@@ -33,6 +33,7 @@ class Code(StrEnum):
     # an accepted operation ended badly
     CANCELLED = "CANCELLED"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    FROZEN = "FROZEN"
     NODES_ERROR = "NODES_ERROR"
     NODES_NOT_READY = "NODES_NOT_READY"
     NODES_ABSENT = "NODES_ABSENT"
@@ -50,6 +51,7 @@ class Code(StrEnum):
     RECORD_BUSY = "RECORD_BUSY"
     RECORD_FULL = "RECORD_FULL"
     STALLED = "STALLED"
+    STOP_LINE = "STOP_LINE"
     STREAM_FULL = "STREAM_FULL"
     # a person has to act
     BUS_DENIED = "BUS_DENIED"

@@ -38,6 +38,11 @@ class Metrics:
             "initiator_record_used_ratio", "how full the record is; 0 without a limit", registry=self.registry
         )
 
+        self.frozen = self._gauge("frozen", "1 while this is frozen: all, a client, an operation, or both", "scope")
+        self.lease = self._gauge("signing_lease", "1: the orders were read a moment ago; 0: nothing is signed")
+        self.held_back = self._gauge("requests_held_back", "requests here that wait for operators' orders")
+        self.stop_line_left = self._gauge("stop_line_left", "calls to the signer left to the stop line; NaN: no line")
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"initiator_{name}", text, labels, registry=self.registry)
 

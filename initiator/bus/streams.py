@@ -64,7 +64,7 @@ def events_form(settings: Settings) -> Form:
     streams = settings.streams
     return own_form(
         subjects.EVENTS_STREAM,
-        [f"{subjects.EVENTS}.>", "initiator.reject.>"],
+        [f"{subjects.EVENTS}.>", "initiator.reject.>", f"{subjects.CONTROL}.>"],
         streams.replicas,
         description="the record of all operations; the last event of an id is its state",
         max_bytes=streams.max_events_bytes,
@@ -115,6 +115,19 @@ def limits_form(settings: Settings) -> Form:
     )
 
 
+def replicas_form(settings: Settings) -> Form:
+    """Who may be signing now: one message a replica, for as long as it renews it."""
+    return own_form(
+        subjects.REPLICAS_STREAM,
+        ["initiator.replica.*"],
+        settings.streams.replicas,
+        description="replicas that may sign; one that does not say so again within half a minute is gone",
+        discard="old",
+        max_msgs_per_subject=1,
+        max_age=nanoseconds(30),
+    )
+
+
 def slots_form(settings: Settings, operation: Operation) -> Form:
     """The cap in flight at the nodes: as many messages as slots, one subject per id."""
     return own_form(
@@ -131,7 +144,7 @@ def own_forms(settings: Settings) -> list[Form]:
     capped = [op for op in Operation if settings.mpcium.lane(op).in_flight]
     slots = [slots_form(settings, op) for op in capped]
     first = [events_form(settings), dead_form(settings), takeovers_form(settings), limits_form(settings)]
-    return [*first, *slots]
+    return [*first, replicas_form(settings), *slots]
 
 
 def node_request_form(operation: Operation) -> Form:

@@ -9,19 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from initiator.config.section import FreezeSettings, Seconds, Section, Token
 from initiator.core import keynames
 from initiator.core.model import Operation
-
-Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, strict about names and types (`true` is no 1, and "1" is none either)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
 
 
 class TlsSettings(Section):
@@ -360,6 +352,7 @@ class Settings(Section):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     query: QuerySettings = Field(default_factory=QuerySettings)
+    freeze: FreezeSettings = Field(default_factory=FreezeSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 

@@ -38,8 +38,14 @@ SEALED = "signed.sealed"
 REPUBLISH_SOURCE = "initiator.*.*.*.*.*"
 REPUBLISH_DESTINATION = "initiator.out.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(5)}}"
 
-# Where each replica says how it is; in the daemon's own account.
+# What operators have ordered, and the stop lines that were reached; in the record, never republished.
+CONTROL = "initiator.control"
+ORDERS = f"{CONTROL}.orders"
+
+# Where each replica says how it is, and that it has seen the orders; in the daemon's own account.
 HEALTH = "initiator.health"
+ROLLCALL = "initiator.rollcall"
+REPLICAS_STREAM = "INITIATOR_REPLICAS"
 
 # In the place of a client in dead letters: `$` is in no client name.
 NODE_RESULTS = "$results"
@@ -131,6 +137,20 @@ def parse_dead(subject: str) -> DeadSubject | None:
 
 def takeover(client: str, operation: Operation, request_seq: int) -> str:
     return f"initiator.takeover.{client}.{operation}.{request_seq}"
+
+
+def replica(replica_id: str) -> str:
+    """Where a replica that may sign says that it is there."""
+    return f"initiator.replica.{replica_id}"
+
+
+def line_counter(line_id: str) -> str:
+    """How many calls of a stop line are spent."""
+    return f"initiator.limit.line-{line_id}"
+
+
+def line_reached(line_id: str, limit: int) -> str:
+    return f"{CONTROL}.reached.{line_id}.{limit}"
 
 
 def slot(operation: Operation, operation_id: str) -> str:

@@ -5,7 +5,7 @@ The order is the guarantee:
 1. decode, validate, policy: everything that needs no back end, so that a bad request costs nothing and is refused once;
 2. claim: `accepted` by compare-and-set; from here the id belongs to this payload, whoever asks;
 3. build, sign, verify: KMS is asked only for a claimed id, and what does not verify is never recorded;
-4. record the exact bytes (`signed`): the point of no return; deadline and policy are checked before, never after;
+4. record the exact bytes (`signed`): the point of no return; deadline, policy and freeze are checked before it;
 5. slot, publish: only recorded bytes, on the attempt's own token, once by the server's own word;
 6. record `published`, await the final event, free the slot; the worker acks when this returns.
 
@@ -39,6 +39,7 @@ from initiator.core.spki import fingerprint
 from initiator.errors import Code, HaltError, InitiatorError, RejectError, RetryError
 from initiator.flow.awaiting import Awaiting
 from initiator.flow.clock import Clock
+from initiator.flow.gate import SigningGate
 from initiator.flow.held import Held
 from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
@@ -71,6 +72,7 @@ class Handler:
         lanes: dict[Operation, Lane],
         room: Room,
         takeovers: Takeovers,
+        gate: SigningGate,
         awaiting: Awaiting,
         clock: Clock,
         metrics: Metrics,
@@ -83,6 +85,7 @@ class Handler:
         self._lanes = lanes
         self._room = room
         self._takeovers = takeovers
+        self._gate = gate
         self._clock = clock
         self._metrics = metrics
         self._reception = reception
@@ -204,6 +207,9 @@ class Handler:
             self._leave_admission(work)
             await self._clock.sleep(early_s)
             return await self._record.last(work.operation, work.operation_id) or last  # a late success may have come
+        if last is not None and (stop := self._gate.stops(step, last)):
+            self._leave_admission(work)
+            return await self._gate.hold(work, last, stop)
         await self._respect_turns(work, step)
         work.held.working = step in _PREPARING
         if work.held.working and await self._is_exhausted(work):
@@ -282,6 +288,7 @@ class Handler:
             self._reception.permit(work.held)  # it may have waited for its turn while the rules changed
             if work.refusal:
                 raise work.refusal
+            self._gate.admit(work.held)
         except RejectError:
             await self._unless_claimed(work, reopened)
             raise
@@ -347,11 +354,13 @@ class Handler:
         if signed is None:
             raise problem or HaltError(Code.SIGNATURE_INVALID, "the signer returned nothing")
         recorded_at = self._clock.loop_time()
-        entry = await self._journal.move(last, State.SIGNED, self._sealed_body(work.request, raw, signed))
+        with self._gate.recording(last):
+            entry = await self._journal.move(last, State.SIGNED, self._sealed_body(work.request, raw, signed))
         work.recorded_at = recorded_at
         return entry
 
     async def _ask_signer(self, raw: bytes, last: Entry) -> Signed:
+        self._gate.check(last)
         remaining_s = last.event.expires_at - self._clock.now()
         with self._metrics.sign_seconds.time():
             return await self._signer.sign(raw, deadline=self._clock.loop_time() + remaining_s)
