@@ -52,18 +52,23 @@ class OrderBook:
             return orders.decode(stored.data, stored.sequence)
         except RejectError as error:
             reason = f"{subjects.ORDERS} at sequence {stored.sequence}: {error.reason}"
-            hint = "an older daemon beside newer tools? else see who may publish there; `initiator freeze --list`"
+            hint = (
+                "who may publish there, or which newer version wrote it? `initiator freeze --all` begins anew after it"
+            )
             raise HaltError(Code.RECORD_LOST, reason, hint=hint) from error
 
-    async def change(self, change: Change) -> Orders:
+    async def change(self, change: Change, *, over_unreadable: bool = False) -> Orders:
         """Put other orders in force; returns those that stand then.
+
+        Args:
+            over_unreadable: where nothing that stands can be read, begin anew after it.
 
         Raises:
             RetryError: no clear answer; the same call again is harmless, as far as `change` looks at what stands.
             HaltError, NotFoundError: as `read`.
         """
         for _ in range(_TRIES):
-            seen = await self.read()
+            seen = await self._seen(over_unreadable)
             changed = change(seen)
             if changed is None:
                 return seen
@@ -80,6 +85,15 @@ class OrderBook:
                 return orders.decode(data, ack.sequence)
         reason = f"{subjects.ORDERS}: no clear answer after {_TRIES} tries"
         raise RetryError(Code.BUS_UNAVAILABLE, reason, maybe_done=True)
+
+    async def _seen(self, over_unreadable: bool) -> Orders:
+        try:
+            return await self.read()
+        except HaltError as error:
+            last = await self._js.last(subjects.EVENTS_STREAM, subjects.ORDERS) if over_unreadable else None
+            if last is None or error.code is not Code.RECORD_LOST:
+                raise
+            return Orders(sequence=last.sequence)
 
     async def say_reached(self, line: Line) -> None:
         """Leave one event that says that a stop line was reached; harmless to repeat. Raises RetryError."""

@@ -235,6 +235,23 @@ async def ensure_own(js: JetStream, settings: Settings) -> None:
             await update(js, form, existing["config"])
 
 
+async def take_orders(js: JetStream, settings: Settings) -> None:
+    """Let the record take operators' orders, where an older version has made it or brought it back into its form.
+
+    Raises:
+        HaltError: `RECORD_LOST`: there is no record.
+    """
+    form, existing = events_form(settings), await info(js, subjects.EVENTS_STREAM)
+    if existing is None:
+        reason = f"there is no {subjects.EVENTS_STREAM}: nothing can be signed, and no order be kept"
+        raise HaltError(
+            Code.RECORD_LOST, reason, hint="a daemon makes it at its first start; if there was one: restore"
+        )
+    if missing := set(form["subjects"]) - set(existing["config"]["subjects"]):
+        log.warning("streams.orders_taken", subjects=sorted(missing))
+        await update(js, {"name": form["name"], "subjects": form["subjects"]}, existing["config"])
+
+
 async def _check_never_made(js: JetStream, others: set[str]) -> None:
     """A record that was there once is not made anew: an empty one would let every id be signed again."""
     # the limit's stream is made by whoever asks KMS first, perhaps before the record; all others come after it
