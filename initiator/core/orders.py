@@ -158,6 +158,8 @@ def decode(data: bytes, sequence: int) -> Orders:
 def _check_names(said: dict[str, Any]) -> None:
     if said.keys() - {"change", "scope", "by", "at", "reason", "limit", "freezes", "line"}:
         raise ValueError
+    if not isinstance(said["freezes"], list):
+        raise TypeError
 
 
 def _check_scopes(freezes: tuple[Freeze, ...]) -> None:

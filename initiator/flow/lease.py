@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable
 
@@ -145,12 +146,12 @@ class Lease:
 
     async def leave(self) -> None:
         """Sign nothing any more, and say so: a freeze need not wait for this replica."""
-        async with self._reading:
-            self._until = self._signed_in_until = 0.0
-            self._sign_in_at = float("inf")
-            with contextlib.suppress(InitiatorError, TimeoutError):
-                async with asyncio.timeout(READ_S):
-                    await self._roll.sign_out(self.replica_id)
+        self._signed_in_until, self._sign_in_at = 0.0, math.inf
+        self.drop()
+        with contextlib.suppress(InitiatorError, TimeoutError):
+            async with asyncio.timeout(READ_S), self._reading:
+                self.drop()
+                await self._roll.sign_out(self.replica_id)
 
     def _tell_changed(self) -> None:
         scopes = {str(freeze.scope) for freeze in self.orders.freezes}
