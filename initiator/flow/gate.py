@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +49,32 @@ class Stop:
     ordered: bool
 
 
+class Recording:
+    """One record of signed bytes, under way between its beginning and its end."""
+
+    __slots__ = ("_gate", "_last", "ended")
+
+    def __init__(self, gate: SigningGate, last: Entry) -> None:
+        self._gate = gate
+        self._last = last
+        self.ended: asyncio.Event | None = None  # where somebody waits for it
+
+    def still(self) -> None:
+        """Raises RetryError where it must not be begun, or tried again, now."""
+        event = self._last.event
+        _raise(self._gate._barred(event.client, event.operation))
+
+    def __enter__(self) -> Recording:
+        self.still()
+        self._gate._under_way.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._gate._under_way.discard(self)
+        if self.ended is not None:
+            self.ended.set()
+
+
 class SigningGate:
     """One replica's gate.
 
@@ -78,7 +103,7 @@ class SigningGate:
         self._metrics = metrics
         self._refuse = refuse
         self._waiting: dict[int, Work] = {}
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._under_way: set[Recording] = set()
         self._confirming: set[asyncio.Task[None]] = set()
         lease.on_change(self._wake)
 
@@ -120,17 +145,13 @@ class SigningGate:
         """Raises RetryError where nothing may be signed for this operation now."""
         _raise(self._stop(last.event.client, last.event.operation))
 
-    @contextlib.contextmanager
-    def recording(self, last: Entry) -> Iterator[None]:
-        """Around the record of signed bytes: a roll call waits for it; raises as `check`, but for the stop line."""
-        _raise(self._barred(last.event.client, last.event.operation))
-        done = asyncio.get_running_loop().create_future()
-        self._under_way.add(done)
-        try:
-            yield
-        finally:
-            self._under_way.discard(done)
-            done.set_result(None)
+    def recording(self, last: Entry) -> Recording:
+        """To be entered around the record of signed bytes: a roll call waits for its end.
+
+        Raises (when it is entered):
+            RetryError: as `check`, but for the stop line: this call was spent before it.
+        """
+        return Recording(self, last)
 
     # --- waiting
 
@@ -177,13 +198,21 @@ class SigningGate:
         await self._lease.renew()
         if wanted is None or self._lease.orders.sequence < wanted:
             return
-        if under_way := tuple(self._under_way):
-            _, left = await asyncio.wait(under_way, timeout=LEASE_S)
-            if left:
-                return  # then it is waited out
+        try:
+            async with asyncio.timeout(LEASE_S):
+                await self._settled()
+        except TimeoutError:
+            return  # then it is waited out
         said: dict[str, Any] = {"id": self._lease.replica_id, "version": __version__, "confirmed": wanted}
         with contextlib.suppress(RetryError):
             await connection.publish(message.reply, json.dumps(said).encode())
+
+    async def _settled(self) -> None:
+        """Until every record that is under way now has ended."""
+        for recording in tuple(self._under_way):
+            recording.ended = recording.ended or asyncio.Event()
+            if recording in self._under_way:
+                await recording.ended.wait()
 
 
 def _raise(stop: Stop | None) -> None:

@@ -354,8 +354,9 @@ class Handler:
         if signed is None:
             raise problem or HaltError(Code.SIGNATURE_INVALID, "the signer returned nothing")
         recorded_at = self._clock.loop_time()
-        with self._gate.recording(last):
-            entry = await self._journal.move(last, State.SIGNED, self._sealed_body(work.request, raw, signed))
+        with self._gate.recording(last) as recording:
+            body = self._sealed_body(work.request, raw, signed)
+            entry = await self._journal.move(last, State.SIGNED, body, still=recording.still)
         work.recorded_at = recorded_at
         return entry
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from initiator.bus.pull import Delivery
@@ -94,8 +94,19 @@ class Journal:
         )
         return await self._append(event, after)
 
-    async def move(self, last: Entry, state: State, body: Mapping[str, Any], *, attempt: int | None = None) -> Entry:
+    async def move(
+        self,
+        last: Entry,
+        state: State,
+        body: Mapping[str, Any],
+        *,
+        attempt: int | None = None,
+        still: Callable[[], None] = lambda: None,
+    ) -> Entry:
         """Record the next state of an operation after `last`.
+
+        Args:
+            still: see `Record.append`.
 
         Raises:
             MovedError, RetryError: see `Record.append`.
@@ -115,15 +126,15 @@ class Journal:
             content_type=_encoding_after(before, state),
             body={**body, "reply_as": before.content_type.value} if state is State.SIGNED else body,
         )
-        return await self._append(event, last)
+        return await self._append(event, last, still)
 
     async def fail(self, last: Entry, code: Code, reason: str, outcome: Outcome, **extra: Any) -> Entry:
         """Record `failed`, with what the caller may do now."""
         body = {"code": code.value, "reason": reason, "outcome": outcome.value, **extra}
         return await self.move(last, State.FAILED, body)
 
-    async def _append(self, event: Event, after: Entry | None) -> Entry:
-        entry = await self._record.append(event, after)
+    async def _append(self, event: Event, after: Entry | None, still: Callable[[], None] = lambda: None) -> Entry:
+        entry = await self._record.append(event, after, still)
         code = str(event.body.get("code", ""))
         self._metrics.events.labels(event.operation, event.client, event.state, code).inc()
         write = log.warning if event.state in (State.FAILED, State.RETRYING) else log.info

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 
 from initiator.bus.jetstream import JetStream
@@ -48,15 +49,17 @@ class CallPermit:
 
     async def spend(self, deadline: float | None = None) -> None:
         """See `Permit.spend`."""
+        if self._spend():
+            return
         try:
             async with asyncio.timeout_at(deadline):
-                while not await self._try():
-                    pass
+                while not self._spend():
+                    await self._get_more()
         except TimeoutError:
             raise HeldBackError(Code.STOP_LINE, "no place before the stop line in time: NATS answers slowly") from None
 
-    async def _try(self) -> bool:
-        """Spend one call of the block at hand, or get the next one; False: look again."""
+    def _spend(self) -> bool:
+        """Spend one call of the block at hand, if there is a line; False: there is none left in it."""
         if not self._lease.held:
             problem = self._lease.problem
             raise HeldBackError(problem.code, f"no lease: {problem.reason}", hint=problem.hint)
@@ -67,13 +70,17 @@ class CallPermit:
         if line is None:
             return True
         self._look_at(line)
-        if self._block:
-            self._block -= 1
-            return True
+        if not self._block:
+            return False
+        self._block -= 1
+        return True
+
+    async def _get_more(self) -> None:
+        """The next block; or one that somebody else got while we waited."""
         async with self._taking:
-            if self._line == line.id and not self._block:
+            line = self._lease.orders.line
+            if line is not None and self._line == line.id and not self._block:
                 await self._take(line)
-        return False
 
     def _look_at(self, line: Line) -> None:
         if self._line != line.id:  # what was spent for another line counts for that one alone
@@ -122,7 +129,7 @@ class CallPermit:
         """See how much is left."""
         line = self._lease.orders.line
         if line is None:
-            self._metrics.stop_line_left.set(float("nan"))
+            self._metrics.stop_line_left.set(math.nan)
             self._lease.line_note = ""
             return
         self._look_at(line)
