@@ -49,7 +49,7 @@ class OrderBook:
         if stored is None:
             return Orders()
         try:
-            return orders.decode(stored.data, stored.sequence)
+            return orders.decode(stored.data, stored.sequence, stored.time)
         except RejectError as error:
             reason = f"{subjects.ORDERS} at sequence {stored.sequence}: {error.reason}"
             hint = (

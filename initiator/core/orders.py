@@ -79,9 +79,11 @@ class Orders:
 
     Attributes:
         sequence: of the event that says so, 0 if there never was any.
+        stored_at: when the server stored it, Unix seconds.
     """
 
     sequence: int = 0
+    stored_at: float = field(default=0.0, compare=False)
     freezes: tuple[Freeze, ...] = ()
     line: Line | None = None
     _by_scope: Mapping[tuple[str | None, Operation | None], Freeze] = field(init=False, repr=False, compare=False)
@@ -107,6 +109,13 @@ class Orders:
     def freeze_with(self, scope: Scope) -> Freeze | None:
         """The freeze of exactly this scope."""
         return self._by_scope.get((scope.client, scope.operation))
+
+    def older_than(self, known: Orders) -> bool:
+        """Whether these come from a record that has gone back, or that lags, behind others that were read before.
+
+        In a record that was restored sequences begin lower again; what is ordered then is later by its time.
+        """
+        return self.sequence < known.sequence and self.stored_at <= known.stored_at
 
     def frozen(self, freeze: Freeze) -> Orders:
         """These and one freeze more."""
@@ -136,7 +145,7 @@ def _line(orders: Orders) -> dict[str, Any] | None:
     return {"id": line.id, "limit": line.limit, "by": line.by, "at": at, "reason": line.reason}
 
 
-def decode(data: bytes, sequence: int) -> Orders:
+def decode(data: bytes, sequence: int, stored_at: float = 0.0) -> Orders:
     """The orders in an event of the record.
 
     Raises:
@@ -152,7 +161,7 @@ def decode(data: bytes, sequence: int) -> Orders:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"no orders of this version of the product: {type(error).__name__}"
         raise RejectError(Code.UNDECODABLE, reason) from error
-    return Orders(sequence=sequence, freezes=freezes, line=line)
+    return Orders(sequence=sequence, stored_at=stored_at, freezes=freezes, line=line)
 
 
 def _check_names(said: dict[str, Any]) -> None:

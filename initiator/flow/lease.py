@@ -121,10 +121,10 @@ class Lease:
             return self.held
 
     def _take(self, orders: Orders, begun: float) -> None:
-        if orders.sequence < self.orders.sequence:
+        if orders.older_than(self.orders):
             # rollback: a server that leads no more, or a record restored as of before a freeze that we know of
-            reason = f"the orders went back: expected sequence {self.orders.sequence} or later, got {orders.sequence}"
-            hint = "was the record restored? freeze again what was frozen, then restart the daemons"
+            reason = f"the orders went back: known are those of {self.orders.sequence}, got those of {orders.sequence}"
+            hint = "was the record restored? order again what is lost (initiator freeze); then signing goes on"
             self._problem = HaltError(Code.RECORD_LOST, reason, hint=hint)
             return
         self.orders = orders

@@ -29,6 +29,7 @@ class Server:
         self.answer_s = 0.0
         self.data: bytes | None = None
         self.sequence = 0
+        self.stored_at = 0.0
         self.trouble: InitiatorError | None = None
         self.roll_trouble: InitiatorError | None = None
         self.signed_in = 0
@@ -39,7 +40,7 @@ class Server:
         self.returns.append(listener)
 
     def order(self, stand: Orders) -> None:
-        self.sequence += 1
+        self.sequence, self.stored_at = self.sequence + 1, self.time
         self.data = orders.encode(stand, {"change": "test"})
 
     async def last(self, stream: str, subject: str) -> Stored | None:
@@ -48,7 +49,7 @@ class Server:
         self.time += self.answer_s
         if self.trouble:
             raise self.trouble
-        return None if self.data is None else Stored(subject, self.sequence, self.data, {}, 0.0)
+        return None if self.data is None else Stored(subject, self.sequence, self.data, {}, self.stored_at)
 
     async def publish(self, subject: str, data: bytes) -> PubAck:
         assert (subject, data) == ("initiator.replica.r1", b"")
@@ -134,13 +135,25 @@ async def test_orders_older_than_those_that_were_read_renew_nothing(server: Serv
     server.order(Orders())
     server.order(FROZEN)
     await lease.renew()
-    server.sequence, server.data = 1, orders.encode(Orders(), {})
+    server.sequence, server.stored_at, server.data = 1, 990.0, orders.encode(Orders(), {})
     server.time += 1.0
     assert await lease.renew()
     assert lease.orders.freeze_of("alice", Operation.SIGN)
     server.time += 1.0
     assert not await lease.renew()
     assert lease.problem.code is Code.RECORD_LOST
+    server.sequence = 0
+    server.order(Orders())  # the record was restored, and an operator has said what stands
+    assert await lease.renew()
+    assert not lease.orders.freezes
+
+
+async def test_a_record_without_orders_where_there_were_some_renews_nothing(server: Server, lease: Lease) -> None:
+    server.order(FROZEN)
+    await lease.renew()
+    server.data = None
+    server.time += LEASE_S
+    assert not await lease.renew()
 
 
 async def test_a_connection_that_was_away_ends_it(server: Server, lease: Lease) -> None:
