@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -20,14 +21,17 @@ from initiator.bus.connection import Connection
 from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import Settings
-from initiator.core.signer import Limiter, Signer
+from initiator.core.signer import Limiter, Permit, Signer
 from initiator.core.spki import check_pin, fingerprint, parse_public_key
 from initiator.errors import Code, HaltError, RetryError
+from initiator.flow.lease import Lease
+from initiator.flow.permit import CallPermit
 from initiator.flow.worker import Worker
 from initiator.health import Health
 from initiator.http import HealthServer
 from initiator.log import get_logger
 from initiator.metrics import Metrics
+from initiator.orders import OrderBook
 from initiator.policywatch import PolicyWatch
 from initiator.quota import SharedLimiter
 from initiator.reload import Reload
@@ -40,6 +44,7 @@ START_RETRY_MAX_S = 10.0
 SIGNER_WATCH_S = 5.0
 CHORE_AGAIN_S = 5.0
 ABORT_WAIT_S = 0.5
+_PARTS = ("nats", "nodes", "streams", "record", "signer", "orders", "worker", "progress", "questions")
 
 
 class App:
@@ -57,7 +62,9 @@ class App:
         load: Callable[[], Settings] | None = None,
     ) -> None:
         self.settings = settings
-        self.health = Health(("nats", "nodes", "streams", "record", "signer", "worker", "progress", "questions"))
+        self.health = Health(
+            ("nats", "nodes", "streams", "record", "signer", "orders", "worker", "progress", "questions")
+        )
         self.metrics = Metrics()
         self._load = load or (lambda: settings)
         self._hangup = asyncio.Event()
@@ -73,7 +80,12 @@ class App:
             if settings.mpcium.nats is None
             else Connection(settings.mpcium.nats, "initiator-nodes", self._part("nodes"))
         )
-        self._connect = connect or partial(connect_signer, metrics=self.metrics, limiter=self._shared_limiter())
+        js = JetStream(self._connection, settings.nats.jetstream_domain)
+        self._lease = Lease(js, secrets.token_hex(8), self.health, self.metrics)
+        self._permit = CallPermit(js, self._lease, self.metrics, OrderBook(js).say_reached)
+        self._connect = connect or partial(
+            connect_signer, metrics=self.metrics, limiter=self._shared_limiter(js), permit=self._permit
+        )
         self.http = HealthServer(settings.http, self.health, self.metrics.registry)
 
     @property
@@ -81,12 +93,11 @@ class App:
         nodes = [] if self._same_nats else [self._nodes_connection]
         return [self._connection, self._questions, *nodes]
 
-    def _shared_limiter(self) -> Limiter | None:
+    def _shared_limiter(self, js: JetStream) -> Limiter | None:
         """What all replicas share; it asks NATS, and so is of use once that is there."""
         chosen = self.settings.signer.kms
         if chosen.limit_over == "replica" or not chosen.max_signs_per_s:
             return None
-        js = JetStream(self._connection, self.settings.nats.jetstream_domain)
         form, skew_s = streams.limits_form(self.settings), self.settings.limits.clock_skew_s
         make = partial(js.api, f"STREAM.CREATE.{form['name']}", form)
         return SharedLimiter(js, chosen.max_signs_per_s, chosen.burst_signs, skew_s, make=make)
@@ -164,9 +175,7 @@ class App:
             await self._start("nats", self._connection.open)
             if not self._same_nats:
                 await self._start("nodes", self._nodes_connection.open)
-            parts = Assembly(
-                self.settings, self._connection, self._questions, self._nodes_connection, self.health, self.metrics
-            )
+            parts = self._assembly()
             await self._start("streams", parts.ensure_streams)
             if not self._stop.is_set():
                 await self._work(parts, signer)
@@ -180,6 +189,12 @@ class App:
             if signer is not None:
                 await signer.close()
             log.info("daemon.stopped")
+
+    def _assembly(self) -> Assembly:
+        return Assembly(
+            self.settings, self._connection, self._questions, self._nodes_connection, self.health, self.metrics,
+            self._lease, self._permit,
+        )  # fmt: skip
 
     async def _start(self, part: str, action: Callable[[], Awaitable[T]]) -> T:
         """Do one step of the start, for as long as it takes."""
@@ -218,12 +233,15 @@ class App:
         later = [] if answering else [partial(self._answer_later, parts)]
         reload = Reload(self.settings, self._hangup, self._load, parts.take_over, self.metrics)
         own: list[Chore] = [
+            self._lease.run,
+            self._permit.run,
             partial(self._watch_signer, signer),
             reload.run,
             *self._policy_watch(parts),
             *later,
         ]
         await self._until_stopped(worker, [*parts.chores(), *own])
+        await self._lease.leave()
         await parts.close()
 
     def _policy_watch(self, parts: Assembly) -> list[Chore]:
@@ -310,12 +328,18 @@ class _StoppedError(Exception):
 _WAIT_FOR_A_PERSON = frozenset({Code.KMS_ACCESS_DENIED, Code.KMS_KEY_UNUSABLE, Code.BUS_DENIED, Code.RECORD_LOST})
 
 
-async def connect_signer(settings: Settings, metrics: Metrics | None = None, limiter: Limiter | None = None) -> Signer:
+async def connect_signer(
+    settings: Settings,
+    metrics: Metrics | None = None,
+    limiter: Limiter | None = None,
+    permit: Permit | None = None,
+) -> Signer:
     """The configured signer, its key compared with the pin.
 
     Args:
         metrics: where it counts what it does.
         limiter: spaces the calls to KMS; default: this process's own, by the settings.
+        permit: accounts for each signature; default: nobody does.
 
     Raises:
         HaltError: `KEY_MISMATCH` with both fingerprints, or the key is not of the form that the nodes verify.
@@ -324,7 +348,10 @@ async def connect_signer(settings: Settings, metrics: Metrics | None = None, lim
     signer_settings, pinned = settings.signer, settings.mpcium.event_initiator_pubkey
     if signer_settings.type == "kms":
         pin = parse_public_key(pinned) if pinned else None
-        return await kms.KmsSigner.connect(signer_settings.kms, pin=pin, metrics=metrics, limiter=limiter)
+        return await kms.KmsSigner.connect(
+            signer_settings.kms, pin=pin, metrics=metrics, limiter=limiter, permit=permit
+        )
     local = keyfile.load_local_signer(signer_settings.local)
+    local.permit = permit
     check_pin(local.public_key, parse_public_key(pinned, local.public_key.algorithm) if pinned else None)
     return local

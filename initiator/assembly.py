@@ -29,11 +29,14 @@ from initiator.flow.cancelling import CancelService
 from initiator.flow.claims import Claims
 from initiator.flow.clients import Clients
 from initiator.flow.clock import SystemClock
+from initiator.flow.gate import SigningGate
 from initiator.flow.handler import Handler
 from initiator.flow.held import HeldRequests
 from initiator.flow.intake import Intake
 from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
+from initiator.flow.lease import Lease
+from initiator.flow.permit import CallPermit
 from initiator.flow.publisher import Publisher
 from initiator.flow.query import QueryService
 from initiator.flow.reception import Reception
@@ -66,6 +69,8 @@ class Assembly:
         connection: to our own account.
         questions: to our own account, for what clients ask.
         nodes_connection: to the nodes' account; may be the same one as the first.
+        lease: this replica's leave to sign.
+        permit: leave for each call to the signer.
     """
 
     def __init__(
@@ -76,6 +81,8 @@ class Assembly:
         nodes_connection: Connection,
         health: Health,
         metrics: Metrics,
+        lease: Lease,
+        permit: CallPermit,
     ) -> None:
         self._settings = settings
         self._connection = connection
@@ -100,6 +107,8 @@ class Assembly:
         self._book = WalletBook(self._record, self._made_before.keys, self._made_before.owners)
         self._allowances = Allowances(self._js, self._clock.now)
         self._journal = Journal(self._record, self._clock, metrics, self._board)
+        self._lease = lease
+        self._gate = self._signing_gate(permit)
         query = settings.query
         self._answering = Answering(questions, query.concurrency, query.per_client_per_s, self.clients.weight_of)
         self._lanes = {operation: self._lane(operation) for operation in Operation}
@@ -205,7 +214,11 @@ class Assembly:
             "mpcium_client_id": self._settings.mpcium.client_id,
             "routing": self._settings.mpcium.routing,
         }
-        await Service(self._connection, self._answering, metadata, self._health, self._busy, self._clock).start()
+        await self._gate.listen(self._connection)  # before the service: whoever is there by its word, confirms
+        service = Service(
+            self._connection, self._answering, metadata, self._health, self._busy, self._clock, self._lease.replica_id
+        )
+        await service.start()
 
     async def answer(self) -> None:
         """Answer clients' questions from now on. Raises RetryError."""
@@ -222,7 +235,7 @@ class Assembly:
 
     def chores(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What goes on beside the requests; each runs until it is cancelled."""
-        watchdog = Watchdog(self._js, self._settings, self._health, self._metrics, self._clock)
+        watchdog = Watchdog(self._js, self._settings, self._health, self._metrics, self._clock, self._gate.frozen)
         upkeep = Upkeep(self._js, self._nodes_js, self._gateway, self._settings, self, self._health, self._clock)
         return [self._room.run, watchdog.run, self._sweeper().run, upkeep.run]
 
@@ -277,6 +290,7 @@ class Assembly:
             lanes=self._lanes,
             room=self._room,
             takeovers=self._takeovers,
+            gate=self._gate,
             awaiting_result=self._awaiting(),
             clock=self._clock,
             metrics=self._metrics,
@@ -288,6 +302,7 @@ class Assembly:
             record=self._record,
             journal=self._journal,
             claims=claims,
+            gate=self._gate,
             clients=self.clients,
             nodes_stream=self._gateway.birth,
             clock=self._clock,
@@ -301,8 +316,21 @@ class Assembly:
             journal=self._journal,
             allowances=self._allowances,
             room=self._room,
+            gate=self._gate,
             clock=self._clock,
             clock_skew_s=self._settings.limits.clock_skew_s,
+        )
+
+    def _signing_gate(self, permit: CallPermit) -> SigningGate:
+        return SigningGate(
+            lease=self._lease,
+            permit=permit,
+            record=self._record,
+            journal=self._journal,
+            board=self._board,
+            clock=self._clock,
+            metrics=self._metrics,
+            refuse=self._settings.freeze.held == "refuse",
         )
 
     def _awaiting(self) -> Awaiting:

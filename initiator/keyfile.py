@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from initiator.config.load import read_secret
 from initiator.config.signers import LocalKeySettings
 from initiator.core.signature import Verifier
-from initiator.core.signer import Algorithm, PublicKey, Signed, SignerHealth
+from initiator.core.signer import Algorithm, Permit, PublicKey, Signed, SignerHealth
 from initiator.core.spki import p256_public_key
 from initiator.errors import Code, HaltError
 
@@ -45,6 +45,7 @@ class LocalSigner:
     def __init__(self, key: PrivateKey, name: str) -> None:
         self._key = key
         self._name = name
+        self.permit: Permit | None = None  # accounts for each signature; None: nobody does
         self._public_key = public_key_of(key)
         self._verifier = Verifier(self._public_key)
 
@@ -63,6 +64,8 @@ class LocalSigner:
 
     async def sign(self, message: bytes, *, deadline: float | None = None) -> Signed:
         """Sign in a thread, verify, return; see `Signer.sign`."""
+        if self.permit is not None:
+            await self.permit.spend(deadline)
         signature = await asyncio.to_thread(self._sign, message)
         if not self._verifier.verify(message, signature):
             raise HaltError(Code.SIGNATURE_INVALID, "the local signature does not verify under its own key")

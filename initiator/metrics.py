@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
@@ -43,6 +45,12 @@ class Metrics:
         self.record_used = Gauge(
             "initiator_record_used_ratio", "how full the record is; 0 without a limit", registry=self.registry
         )
+
+        self.frozen = self._gauge("frozen", "1 while this is frozen: all, a client, an operation, or both", "scope")
+        self.lease = self._gauge("signing_lease", "1: the orders were read a moment ago; 0: nothing is signed")
+        self.held_back = self._gauge("requests_held_back", "requests here that wait for operators' orders")
+        self.stop_line_left = self._gauge("stop_line_left", "calls to the signer left to the stop line; NaN: no line")
+        self.stop_line_left.set(math.nan)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"initiator_{name}", text, labels, registry=self.registry)

@@ -22,7 +22,9 @@ from initiator.config.schema import Settings
 from initiator.core import codec, events, subjects
 from initiator.core.model import Operation
 from initiator.errors import InitiatorError
+from initiator.orders import OrderBook
 from initiator.slots import Slots
+from initiator.stopline import Counter
 
 WINDOW_S = 60.0
 FAILURES_KEPT = 50
@@ -85,12 +87,14 @@ class Snapshot:
     """All of it at one moment.
 
     Attributes:
+        held_back: what operators' orders hold back, a line each; also that nobody can read them.
         clients: those with most requests waiting, and how many.
         window_s: what rates and latencies are over: shorter at the beginning.
     """
 
     replicas: tuple[Replica, ...]
     lanes: tuple[LaneView, ...]
+    held_back: tuple[str, ...]
     clients: tuple[tuple[str, int], ...]
     failures: tuple[Failure, ...]
     window_s: float
@@ -196,12 +200,25 @@ class Overview:
             return Snapshot(
                 replicas=await replicas,
                 lanes=tuple(lanes),
+                held_back=await self._held_back(),
                 clients=tuple((client, count) for client, count in most if count),
                 failures=tuple(self._tally.failures),
                 window_s=self._tally.window_s,
             )
         finally:
             replicas.cancel()
+
+    async def _held_back(self) -> tuple[str, ...]:
+        """The orders are asked for by this view itself: they stand though no replica answers."""
+        try:
+            orders = await OrderBook(self._js).read()
+            spent = (await Counter(self._js).read(orders.line.id)).calls if orders.line else 0
+        except InitiatorError as error:
+            return (f"nothing is signed: {error.code} {error.reason}",)
+        said = [str(freeze) for freeze in orders.freezes]
+        if orders.line and spent >= orders.line.limit:
+            said.append(f"stop line reached: {orders.line.limit} calls, set by {orders.line.by}: {orders.line.reason}")
+        return tuple(said)
 
     async def _waiting(self) -> tuple[dict[Operation, int], dict[str, int]]:
         by_operation = dict.fromkeys(Operation, 0)

@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 from initiator.bus.errors import SequenceConflictError
@@ -92,8 +92,11 @@ class Record:
         self._js = js
         self._retention = retention
 
-    async def append(self, event: Event, after: Entry | None) -> Entry:
+    async def append(self, event: Event, after: Entry | None, still: Callable[[], None] = lambda: None) -> Entry:
         """Record `event` if `after` is still the last event of its id (None: if there is none).
+
+        Args:
+            still: called before the same write is tried again; raises where it must not be, as time has passed.
 
         Raises:
             MovedError: it is not; carries the event that is.
@@ -106,7 +109,9 @@ class Record:
         )
         if ttl := self._retention.ttl(event):
             headers[TTL] = ttl  # `never` survives the stream's age: the double-sign protection
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
+            if attempt:
+                still()
             try:
                 ack = await self._js.publish(event.subject, data, headers)
             except SequenceConflictError:

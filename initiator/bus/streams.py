@@ -64,7 +64,7 @@ def events_form(settings: Settings) -> Form:
     streams = settings.streams
     return own_form(
         subjects.EVENTS_STREAM,
-        [f"{subjects.EVENTS}.>", "initiator.reject.>"],
+        [f"{subjects.EVENTS}.>", "initiator.reject.>", f"{subjects.CONTROL}.>"],
         streams.replicas,
         description="the record of all operations; the last event of an id is its state",
         max_bytes=streams.max_events_bytes,
@@ -128,6 +128,19 @@ def allowances_form(settings: Settings) -> Form:
     )
 
 
+def replicas_form(settings: Settings) -> Form:
+    """Who may be signing now: one message a replica, for as long as it renews it."""
+    return own_form(
+        subjects.REPLICAS_STREAM,
+        ["initiator.replica.*"],
+        settings.streams.replicas,
+        description="replicas that may sign; one that does not say so again within half a minute is gone",
+        discard="old",
+        max_msgs_per_subject=1,
+        max_age=nanoseconds(30),
+    )
+
+
 def slots_form(settings: Settings, operation: Operation) -> Form:
     """The cap in flight at the nodes: as many messages as slots, one subject per id."""
     return own_form(
@@ -144,7 +157,7 @@ def own_forms(settings: Settings) -> list[Form]:
     capped = [op for op in Operation if settings.mpcium.lane(op).in_flight]
     slots = [slots_form(settings, op) for op in capped]
     first = [events_form(settings), dead_form(settings), takeovers_form(settings), limits_form(settings)]
-    return [*first, allowances_form(settings), *slots]
+    return [*first, allowances_form(settings), replicas_form(settings), *slots]
 
 
 def node_request_form(operation: Operation) -> Form:
@@ -233,6 +246,23 @@ async def ensure_own(js: JetStream, settings: Settings) -> None:
             await js.api(f"STREAM.CREATE.{form['name']}", form)
         else:
             await update(js, form, existing["config"])
+
+
+async def take_orders(js: JetStream, settings: Settings) -> None:
+    """Let the record take operators' orders, where an older version has made it or brought it back into its form.
+
+    Raises:
+        HaltError: `RECORD_LOST`: there is no record.
+    """
+    form, existing = events_form(settings), await info(js, subjects.EVENTS_STREAM)
+    if existing is None:
+        reason = f"there is no {subjects.EVENTS_STREAM}: nothing can be signed, and no order be kept"
+        raise HaltError(
+            Code.RECORD_LOST, reason, hint="a daemon makes it at its first start; if there was one: restore"
+        )
+    if missing := set(form["subjects"]) - set(existing["config"]["subjects"]):
+        log.warning("streams.orders_taken", subjects=sorted(missing))
+        await update(js, {"name": form["name"], "subjects": form["subjects"]}, existing["config"])
 
 
 async def _check_never_made(js: JetStream, others: set[str]) -> None:

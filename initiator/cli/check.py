@@ -12,7 +12,9 @@ from typing import Any
 
 import click
 
+from initiator.bus.errors import NotFoundError
 from initiator.cli import CliContext
+from initiator.cli.letters import plain
 from initiator.config.schema import LogSettings, NatsSettings, Settings
 from initiator.errors import InitiatorError
 
@@ -129,6 +131,7 @@ async def _nats(settings: Settings) -> list[Finding]:
     forms = [*streams.own_forms(settings), *(queues.form(settings, client) for client in sorted(settings.clients))]
     own = [(f"stream {form['name']}", partial(inspect.own_stream, form=form)) for form in forms]
     own.append(("clients' queues", partial(inspect.past_clients, settings=settings)))
+    own.append(("orders", partial(_orders)))
     nodes = [
         (f"stream {form['name']}", partial(inspect.node_stream, form=form, routing=routing))
         for form in streams.node_forms(routing)
@@ -137,6 +140,22 @@ async def _nats(settings: Settings) -> list[Finding]:
         *await _account("nats", settings.nats, own),
         *await _account("nats of the nodes", settings.mpcium.nats or settings.nats, nodes),
     ]
+
+
+async def _orders(js: Any) -> str:
+    """What operators hold back; that is told, and nothing wrong."""
+    from initiator.orders import OrderBook
+    from initiator.stopline import Counter
+
+    try:
+        orders = await OrderBook(js).read()
+    except NotFoundError:
+        return "none yet"
+    said = [plain(str(freeze)) for freeze in orders.freezes] or ["nothing is frozen"]
+    if orders.line:
+        spent = (await Counter(js).read(orders.line.id)).calls
+        said.append(f"stop line: {spent} of {orders.line.limit} calls spent")
+    return "; ".join(said)
 
 
 async def _account(part: str, login: NatsSettings, checks: list[tuple[str, Any]]) -> list[Finding]:

@@ -112,7 +112,11 @@ def _screen(live: bool) -> Iterator[None]:
 def picture(snapshot: Snapshot, where: str, clock: str, width: int, height: int) -> list[str]:
     """A snapshot as lines; what does not fit into `height` is left out from the failures."""
     ready = sum(replica.ready for replica in snapshot.replicas)
-    lines = [f"initiator top  {clock}  {where}", f"replicas ready: {ready} of {len(snapshot.replicas)}", ""]
+    lines = [f"initiator top  {clock}  {where}", f"replicas ready: {ready} of {len(snapshot.replicas)}"]
+    lines += [f"HELD BACK  {said}" for said in snapshot.held_back[:2]]
+    if len(snapshot.held_back) > 2:
+        lines += [f"HELD BACK  and {len(snapshot.held_back) - 2} more: initiator freeze --list"]
+    lines += [""]
     lines += ["lane     waiting  at nodes   done/s  failed/s  refused/s     p50     p95     p99"]
     lines += [_lane(lane) for lane in snapshot.lanes]
     if snapshot.clients:

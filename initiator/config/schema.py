@@ -125,6 +125,12 @@ class PolicySettings(Section):
     )
 
 
+class FreezeSettings(Section):
+    held: Literal["wait", "refuse"] = Field(
+        "wait", description="what becomes of requests while they are frozen or the stop line is reached"
+    )
+
+
 class StreamSettings(Section):
     replicas: Literal[1, 3, 5] = Field(1, description="copies of our streams; 3 in production")
     max_request_bytes: int = Field(
@@ -225,6 +231,7 @@ class Settings(Section):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     query: QuerySettings = Field(default_factory=QuerySettings)
+    freeze: FreezeSettings = Field(default_factory=FreezeSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from initiator.errors import Code
+from initiator.errors import Code, RetryError
 
 Algorithm = Literal["p256", "ed25519"]
 
@@ -65,6 +65,25 @@ class Limiter(Protocol):
 
         Raises:
             RetryError: `KMS_THROTTLED`: not before `deadline`; nothing was taken.
+        """
+        ...
+
+
+class HeldBackError(RetryError):
+    """Operators' orders, or that nobody knows them, forbid a call to the signer, which is well."""
+
+
+class Permit(Protocol):
+    """Leave for one call to the signer; retries ask again."""
+
+    async def spend(self, deadline: float | None = None) -> None:
+        """Account for one call, which may be made at once then.
+
+        Args:
+            deadline: event loop time after which it would be too late.
+
+        Raises:
+            HeldBackError: it must not be made.
         """
         ...
 

@@ -40,8 +40,14 @@ _SEALED = "sealed"
 REPUBLISH_SOURCE = "initiator.*.*.*.*.*"
 REPUBLISH_DESTINATION = "initiator.out.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(5)}}"
 
-# Where each replica says how it is; in the daemon's own account.
+# What operators have ordered, and the stop lines that were reached; in the record, never republished.
+CONTROL = "initiator.control"
+ORDERS = f"{CONTROL}.orders"
+
+# Where each replica says how it is, and that it has seen the orders; in the daemon's own account.
 HEALTH = "initiator.health"
+ROLLCALL = "initiator.rollcall"
+REPLICAS_STREAM = "INITIATOR_REPLICAS"
 
 # In the place of a client in dead letters: `$` is in no client name.
 NODE_RESULTS = "$results"
@@ -143,6 +149,20 @@ def takeover(client: str, operation: Operation, request_seq: int) -> str:
 def allowance(limit: str, period_s: int, bucket: str) -> str:
     """The count of one limit for one client, wallet, or both; a limit with another period begins another count."""
     return f"{ALLOWANCES}.{limit}.{period_s}.{bucket}"
+
+
+def replica(replica_id: str) -> str:
+    """Where a replica that may sign says that it is there."""
+    return f"initiator.replica.{replica_id}"
+
+
+def line_counter(line_id: str) -> str:
+    """How many calls of a stop line are spent."""
+    return f"initiator.limit.line-{line_id}"
+
+
+def line_reached(line_id: str, limit: int) -> str:
+    return f"{CONTROL}.reached.{line_id}.{limit}"
 
 
 def slot(operation: Operation, operation_id: str) -> str:

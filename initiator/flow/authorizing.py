@@ -23,6 +23,7 @@ from initiator.bus.connection import Connection, Message
 from initiator.core import authorization, message, subjects
 from initiator.core.authorization import Answer, Asking
 from initiator.core.events import Event, Outcome, State
+from initiator.core.lifecycle import Step
 from initiator.core.message import AuthorizerSignature
 from initiator.core.model import Operation, Request
 from initiator.core.policy.rules import Grant
@@ -31,6 +32,7 @@ from initiator.errors import Code, InitiatorError, RejectError
 from initiator.flow.claims import Claims
 from initiator.flow.clients import Clients
 from initiator.flow.clock import Clock
+from initiator.flow.gate import SigningGate
 from initiator.flow.journal import Journal
 from initiator.flow.work import Work, expired
 from initiator.log import get_logger
@@ -70,6 +72,7 @@ class Authorizing:
         record: Record,
         journal: Journal,
         claims: Claims,
+        gate: SigningGate,
         clients: Clients,
         nodes_stream: Callable[[Operation], str | None],
         clock: Clock,
@@ -79,6 +82,7 @@ class Authorizing:
         self._record = record
         self._journal = journal
         self._claims = claims
+        self._gate = gate
         self._clients = clients
         self._nodes_stream = nodes_stream
         self._clock = clock
@@ -121,13 +125,15 @@ class Authorizing:
     async def collect(self, work: Work, last: Entry) -> Entry:
         """Ask whoever is missing until all have answered; returns `signed` or `failed`, or the record as it moved.
 
+        A freeze ends it, too: whoever called comes back when that is over.
+
         Raises:
             MovedError: another write came first.
             RetryError: NATS is away.
         """
         asked: dict[str, float] = {}
         with self._desk(work) as desk:
-            while not last.event.final and last.event.state is State.AUTHORIZING:
+            while last.event.state is State.AUTHORIZING and not self._gate.stops(Step.AUTHORIZE, last):
                 work.held.see(last)
                 last = await self._turn(work, last, desk, asked)
         return last
@@ -201,7 +207,8 @@ class Authorizing:
         for name in ("collected", "awaits"):
             body.pop(name)
         recorded_at = self._clock.loop_time()
-        entry = await self._journal.move(last, State.SIGNED, body)
+        with self._gate.recording(last) as recording:
+            entry = await self._journal.move(last, State.SIGNED, body, still=recording.still)
         work.recorded_at = recorded_at
         return entry
 

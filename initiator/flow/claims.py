@@ -17,6 +17,7 @@ from initiator.core import events
 from initiator.core.policy.rules import Grant
 from initiator.errors import Code, RejectError, RetryError
 from initiator.flow.clock import Clock
+from initiator.flow.gate import SigningGate
 from initiator.flow.journal import Journal
 from initiator.flow.reception import Reception
 from initiator.flow.room import Room
@@ -43,6 +44,7 @@ class Claims:
         journal: Journal,
         allowances: Allowances,
         room: Room,
+        gate: SigningGate,
         clock: Clock,
         clock_skew_s: float,
     ) -> None:
@@ -51,6 +53,7 @@ class Claims:
         self._journal = journal
         self._allowances = allowances
         self._room = room
+        self._gate = gate
         self._clock = clock
         self._clock_skew_s = clock_skew_s
 
@@ -75,6 +78,7 @@ class Claims:
             grant = await self._reception.permit(work)  # it may have waited for its turn while the rules changed
             if work.refusal:
                 raise work.refusal
+            self._gate.admit(work.held)
         except RejectError:
             await self._unless_claimed(work, reopened)
             raise

@@ -5,7 +5,7 @@ The order is the guarantee:
 1. decode, validate, policy: everything that needs no back end, so that a bad request costs nothing and is refused once;
 2. claim: `accepted` by compare-and-set; from here the id belongs to this payload, whoever asks;
 3. build, sign, verify: KMS is asked only for a claimed id, and what does not verify is never recorded;
-4. record the exact bytes (`signed`): the point of no return; deadline and policy are checked before, never after;
+4. record the exact bytes (`signed`): the point of no return; deadline, policy and freeze are checked before it;
 5. slot, publish: only recorded bytes, on the attempt's own token, once by the server's own word;
 6. record `published`, await the final event, free the slot; the worker acks when this returns.
 
@@ -42,6 +42,7 @@ from initiator.flow.authorizing import Authorizing, awaiting
 from initiator.flow.awaiting import Awaiting
 from initiator.flow.claims import Claims, RefusedBeforeError
 from initiator.flow.clock import Clock
+from initiator.flow.gate import SigningGate
 from initiator.flow.held import Held
 from initiator.flow.journal import Journal
 from initiator.flow.lane import Lane
@@ -77,6 +78,7 @@ class Handler:
         takeovers: Takeovers,
         awaiting_result: Awaiting,
         authorizing: Authorizing,
+        gate: SigningGate,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -88,6 +90,7 @@ class Handler:
         self._lanes = lanes
         self._room = room
         self._takeovers = takeovers
+        self._gate = gate
         self._clock = clock
         self._metrics = metrics
         self._reception = reception
@@ -212,6 +215,9 @@ class Handler:
             self._leave_admission(work)
             await self._clock.sleep(early_s)
             return await self._record.last(work.operation, work.operation_id) or last  # a late success may have come
+        if last is not None and (stop := self._gate.stops(step, last)):
+            self._leave_admission(work)
+            return await self._gate.hold(work, last, stop)
         await self._respect_turns(work, step)
         work.held.working = step in _PREPARING
         if work.held.working and await self._is_exhausted(work):
@@ -304,13 +310,17 @@ class Handler:
             return await self._journal.refuse(last, permitted)
         body = self._sealed_body(work, raw, signed, permitted)
         if permitted.authorizers:
-            return await self._journal.move(last, State.AUTHORIZING, awaiting(body, permitted))
+            with self._gate.recording(last) as recording:
+                body = awaiting(body, permitted)
+                return await self._journal.move(last, State.AUTHORIZING, body, still=recording.still)
         recorded_at = self._clock.loop_time()
-        entry = await self._journal.move(last, State.SIGNED, body)
+        with self._gate.recording(last) as recording:
+            entry = await self._journal.move(last, State.SIGNED, body, still=recording.still)
         work.recorded_at = recorded_at
         return entry
 
     async def _ask_signer(self, raw: bytes, last: Entry) -> Signed:
+        self._gate.check(last)
         remaining_s = last.event.expires_at - self._clock.now()
         with self._metrics.sign_seconds.time():
             return await self._signer.sign(raw, deadline=self._clock.loop_time() + remaining_s)

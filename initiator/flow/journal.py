@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from initiator.bus.pull import Delivery
@@ -94,8 +94,19 @@ class Journal:
         )
         return await self._append(event, after)
 
-    async def move(self, last: Entry, state: State, body: Mapping[str, Any], *, attempt: int | None = None) -> Entry:
+    async def move(
+        self,
+        last: Entry,
+        state: State,
+        body: Mapping[str, Any],
+        *,
+        attempt: int | None = None,
+        still: Callable[[], None] = lambda: None,
+    ) -> Entry:
         """Record the next state of an operation after `last`.
+
+        Args:
+            still: see `Record.append`.
 
         Raises:
             MovedError, RetryError: see `Record.append`.
@@ -115,7 +126,7 @@ class Journal:
             content_type=_encoding_after(before, state),
             body={**body, "reply_as": _reply_as(before).value} if state in events.SEALED else body,
         )
-        return await self._append(event, last)
+        return await self._append(event, last, still)
 
     async def fail(self, last: Entry, code: Code, reason: str, outcome: Outcome, **extra: Any) -> Entry:
         """Record `failed`, with what the caller may do now."""
@@ -133,8 +144,8 @@ class Journal:
         if error.field and error.field.startswith("policy."):
             self._metrics.policy_refusals.labels(error.field.removeprefix("policy.")).inc()
 
-    async def _append(self, event: Event, after: Entry | None) -> Entry:
-        entry = await self._record.append(event, after)
+    async def _append(self, event: Event, after: Entry | None, still: Callable[[], None] = lambda: None) -> Entry:
+        entry = await self._record.append(event, after, still)
         code = str(event.body.get("code", ""))
         self._metrics.events.labels(event.operation, event.client, event.state, code).inc()
         write = log.warning if event.state in (State.FAILED, State.RETRYING) else log.info

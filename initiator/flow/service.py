@@ -10,7 +10,6 @@ Source: NATS' service API (ADR-32 of its architecture documents), whose field na
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +32,7 @@ class Service:
     Args:
         metadata: what an operator wants to see of each replica, such as its key's fingerprint.
         held: how many requests this replica has in its hands.
+        replica_id: by which operators know this replica.
     """
 
     def __init__(
@@ -43,13 +43,14 @@ class Service:
         health: Health,
         held: Callable[[], int],
         clock: Clock,
+        replica_id: str,
     ) -> None:
         self._connection = connection
         self._answering = answering
         self._metadata = dict(metadata)
         self._health = health
         self._held = held
-        self._id = secrets.token_hex(8)
+        self._id = replica_id
         self._started = format_time(clock.now())
         self._kinds = {"PING": self._ping, "INFO": self._info, "STATS": self._stats}
 

@@ -3,10 +3,12 @@
 Work waits when a request is in the queue. Something moves when an event of that operation is recorded by any replica
 that brings a request nearer to its end: a claim does not, or a trickle of new requests would hide that nothing is
 signed. And something moves when another request is the oldest one. All is read from the streams, so that a replica
-that sees nothing of its own is no blind spot.
+that sees nothing of its own is no blind spot. What an operator holds back does not stand still: it waits.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from initiator.bus import queues
 from initiator.bus.jetstream import JetStream, Stored
@@ -38,10 +40,23 @@ class Watchdog:
     """Watches all lanes.
 
     A lane's bound is its result timeout and one ack wait: after that at least a failure must have been recorded.
+
+    Args:
+        frozen: whether a client's requests of one operation wait for an operator.
     """
 
-    def __init__(self, js: JetStream, settings: Settings, health: Health, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        js: JetStream,
+        settings: Settings,
+        health: Health,
+        metrics: Metrics,
+        clock: Clock,
+        frozen: Callable[[str, Operation], bool] = lambda _client, _operation: False,
+    ) -> None:
         self._js = js
+        self._frozen = frozen
+        self._frozen_until = dict.fromkeys(Operation, 0.0)
         self._health = health
         self._metrics = metrics
         self._clock = clock
@@ -75,7 +90,9 @@ class Watchdog:
             try:
                 for subject, oldest in (await queues.oldest(self._js, client)).items():
                     operation = subject.operation
-                    if operation not in found or oldest.time < found[operation].time:
+                    if self._frozen(subject.client, operation):
+                        self._frozen_until[operation] = self._clock.now()
+                    elif operation not in found or oldest.time < found[operation].time:
                         found[operation] = oldest
             except InitiatorError as error:
                 if not self._js.connection.connected:
@@ -102,7 +119,7 @@ class Watchdog:
         """For how many seconds work has waited and nothing has moved."""
         if oldest is None:
             return 0.0
-        moved_at = max(oldest.time, self._oldest_since(operation, oldest))
+        moved_at = max(oldest.time, self._oldest_since(operation, oldest), self._frozen_until[operation])
         for state in _MOVES:
             if self._clock.now() - moved_at <= self._bounds[operation]:
                 break  # recent enough: what is newer changes nothing

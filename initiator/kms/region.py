@@ -24,7 +24,7 @@ from typing import Any
 from initiator.config.signers import KmsTarget
 from initiator.core.keynames import same_key
 from initiator.core.signature import Verifier
-from initiator.core.signer import PublicKey, Signed
+from initiator.core.signer import Permit, PublicKey, Signed
 from initiator.core.spki import check_pin, p256_from_spki
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 from initiator.kms import errors
@@ -55,6 +55,7 @@ class Region:
         threads: calls at once.
         patience_s: how long a call may take: the library's timeouts bound each step of it, not a trickle of bytes.
         hang_opens: one timeout opens the breaker, since there are other Regions to go to.
+        permit: asked for each signature; None: nobody is.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Region:
         patience_s: float,
         always_digest: bool,
         hang_opens: bool,
+        permit: Permit | None = None,
     ) -> None:
         self.configured_key_id = target.key_id
         self.name: str = target.region or client.meta.region_name
@@ -77,6 +79,7 @@ class Region:
         self._metrics = metrics
         self._always_digest, self._hang_opens = always_digest, hang_opens
         self._patience_s = patience_s
+        self._permit = permit
         self._given_up: set[int] = set()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"kms-{self.name}")
         self._places = asyncio.Semaphore(threads)
@@ -187,8 +190,10 @@ class Region:
         Raises:
             RetryError: out of reach, throttled, without credentials, or left alone for now.
             HaltError: refused, barred, or a false answer.
+            HeldBackError: operators' orders forbid the call; nobody was asked.
         """
         ticket = await self._enter(deadline)
+        await self._ask_leave(ticket, deadline)
         future = asyncio.get_running_loop().run_in_executor(self._pool, self._sign_once, message)
         future.add_done_callback(partial(self._settle, ticket))
         self._tell()
@@ -199,6 +204,17 @@ class Region:
         if left_s is None or left_s > self._patience_s:
             raise self._give_up(ticket)
         raise errors.TooLateError("kms:Sign: no answer before the deadline")
+
+    async def _ask_leave(self, ticket: int, deadline: float | None) -> None:
+        """Here and nowhere else, so that each call is accounted for."""
+        if self._permit is None:
+            return
+        try:
+            await self._permit.spend(deadline)
+        except BaseException:
+            self.breaker.forget(ticket)
+            self._places.release()
+            raise
 
     def _give_up(self, ticket: int) -> InitiatorError:
         """A call that goes on for longer than its timeouts allow; it keeps its thread until it ends."""

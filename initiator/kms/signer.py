@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from initiator.config.signers import KmsSettings
-from initiator.core.signer import Limiter, PublicKey, Signed, SignerHealth
+from initiator.core.signer import HeldBackError, Limiter, Permit, PublicKey, Signed, SignerHealth
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 from initiator.kms import errors
 from initiator.kms.breaker import Breaker
@@ -72,6 +72,7 @@ class KmsSigner:
         pin: PublicKey | None = None,
         metrics: Metrics | None = None,
         limiter: Limiter | None = None,
+        permit: Permit | None = None,
     ) -> KmsSigner:
         """Fetch and check the public key, in each Region that can be reached.
 
@@ -79,6 +80,7 @@ class KmsSigner:
             pin: the key that the nodes trust; None to accept whichever the first Region that answers holds.
             metrics: where calls and Regions' moves are counted; None: nowhere.
             limiter: default: this process's own, by the settings.
+            permit: accounts for each call to Sign; None: nobody does.
 
         Raises:
             RetryError: no Region that may hold the key can be reached, or there are no credentials yet.
@@ -90,7 +92,7 @@ class KmsSigner:
         regions: list[Region] = []
         try:
             await credentials.renew()
-            regions = await _build(settings, credentials, metrics or Metrics())
+            regions = await _build(settings, credentials, metrics or Metrics(), permit)
             trusted = await _check_keys(regions, pin)
             limiter = limiter or local_limiter(settings.max_signs_per_s, settings.burst_signs)
             return cls(settings, regions, credentials, trusted, limiter)
@@ -132,7 +134,7 @@ class KmsSigner:
                 await self._limiter.acquire(deadline)
             try:
                 signed = await self._attempt(call)
-            except errors.TooLateError:
+            except (errors.TooLateError, HeldBackError):
                 raise
             except RetryError as error:
                 self._failure = error
@@ -167,6 +169,8 @@ class KmsSigner:
                     await self._limiter.acquire(call.deadline)
                 asked = asked or admits
                 return await self._ask(region, call)
+            except HeldBackError:
+                raise  # no Region may be asked
             except errors.TooLateError as error:
                 if not failures:
                     raise
@@ -238,7 +242,9 @@ class KmsSigner:
             warned = moved
 
 
-async def _build(settings: KmsSettings, credentials: SnapshotCredentials, metrics: Metrics) -> list[Region]:
+async def _build(
+    settings: KmsSettings, credentials: SnapshotCredentials, metrics: Metrics, permit: Permit | None
+) -> list[Region]:
     """The Regions, in order; their keys are not looked at yet."""
 
     built = await asyncio.to_thread(_clients, settings, credentials)
@@ -259,6 +265,7 @@ async def _build(settings: KmsSettings, credentials: SnapshotCredentials, metric
             patience_s=settings.connect_timeout_s + settings.read_timeout_s + 1.0,
             always_digest=settings.always_digest,
             hang_opens=len(built) > 1,
+            permit=permit,
         )
         for target, client in zip(settings.targets, built, strict=True)
     ]

@@ -40,6 +40,7 @@ _NAMES = (
     ("initiator.slot.", lambda _: "take slot"),
     ("initiator.out.", lambda _: "announce"),
     ("initiator.takeover.", lambda _: None),  # a mark more or less does no harm
+    ("initiator.replica.", lambda _: None),  # that it is there
     ("$JS.API.STREAM.PURGE.INITIATOR_SLOTS_", lambda _: "free slot"),
     ("mpc.", lambda _: "publish to nodes"),
     ("mpc:", lambda _: "publish to nodes"),

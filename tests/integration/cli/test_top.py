@@ -72,12 +72,14 @@ def test_the_picture_fits_a_terminal_of_80_by_24() -> None:
     snapshot = Snapshot(
         replicas=(replica,) * 5, failures=(failure,) * 50, window_s=60.0,
         lanes=tuple(tally.lane(op, 1_000_000, 100, 100) for op in Operation),
-        clients=tuple(("c" * 64, 1_000_000) for _ in range(10)),
+        held_back=("all frozen by ops\x1b: " + "y" * 90,) * 5, clients=tuple(("c" * 64, 1_000_000) for _ in range(10)),
     )  # fmt: skip
     lines = picture(snapshot, "nats.example.com:4222, nats-server 2.12.0", "12:00:00", 80, 23)
     assert len(lines) <= 23
     assert max(map(len, lines)) <= 80
     assert "ready: 0 of 5" in lines[1]
+    assert lines[2].startswith("HELD BACK  all frozen by ops")
+    assert lines[4] == "HELD BACK  and 3 more: initiator freeze --list"
     assert not any(char in "\x1b\n" for line in lines for char in line)
 
 

@@ -121,8 +121,8 @@ async def test_a_server_that_answers_with_what_was_does_no_harm(server: Bench, m
 
 
 def _remembering(append: Any, kept: list[Entry]) -> Any:
-    async def remember(self: Record, event: Event, after: Entry | None) -> Entry:
-        entry: Entry = await append(self, event, after)
+    async def remember(self: Record, event: Event, after: Entry | None, *more: Any) -> Entry:
+        entry: Entry = await append(self, event, after, *more)
         if event.state is State.ACCEPTED:
             kept.append(entry)
         return entry
