@@ -11,12 +11,15 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from initiator.bus.errors import SequenceConflictError
 from initiator.bus.jetstream import MESSAGE_ID, TTL, JetStream, Stored, guard
-from initiator.core import codec, events, subjects
+from initiator.core import chain, codec, events, subjects
+from initiator.core.chain import Chain, Link
 from initiator.core.events import Event, State
 from initiator.core.model import Operation
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
@@ -85,12 +88,46 @@ class MovedError(InitiatorError):
         self.last = last
 
 
+@dataclass(slots=True)
+class _Linked:
+    """One write's place in the chain."""
+
+    chain: Chain | None
+    subject: str
+    link: Link
+    done: bool = False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {chain.HEADER: self.link.header} if self.chain is not None else {}
+
+    def stored(self, data: bytes, sequence: int) -> None:
+        """It is on record under this sequence."""
+        if self.chain is not None:
+            self.chain.stored(self.link, self.subject, data, sequence)
+            self.done = True
+
+
 class Record:
     """Reads and writes of events; see the module for what is guaranteed."""
 
     def __init__(self, js: JetStream, retention: Retention = Retention()) -> None:
         self._js = js
         self._retention = retention
+        self._chain = Chain(secrets.token_hex(8))
+
+    @contextlib.contextmanager
+    def _linked(self, subject: str) -> Iterator[_Linked]:
+        """A place in this writer's chain for one write; given up unless it is said to be stored."""
+        if subject.startswith("initiator.dead."):  # no part of the record
+            yield _Linked(None, subject, Link("", ()))
+            return
+        linked = _Linked(self._chain, subject, self._chain.link())
+        try:
+            yield linked
+        finally:
+            if not linked.done:
+                self._chain.lost(linked.link)
 
     async def append(self, event: Event, after: Entry | None, still: Callable[[], None] = lambda: None) -> Entry:
         """Record `event` if `after` is still the last event of its id (None: if there is none).
@@ -102,11 +139,20 @@ class Record:
             MovedError: it is not; carries the event that is.
             RetryError: no room in the stream, or the bus is away; nothing of ours counts as recorded until read back.
         """
+        with self._linked(event.subject) as linked:
+            entry = await self._append(event, after, linked.headers, still)
+            linked.stored(entry.data, entry.sequence)
+        return entry
+
+    async def _append(
+        self, event: Event, after: Entry | None, link: Mapping[str, str], still: Callable[[], None]
+    ) -> Entry:
         expected = after.sequence if after else 0
         data = events.encode(event)
         headers = {CONTENT_TYPE: event.content_type.value} | guard(
             subjects.guard_filter(event.operation, event.operation_id), expected
         )
+        headers |= link
         if ttl := self._retention.ttl(event):
             headers[TTL] = ttl  # `never` survives the stream's age: the double-sign protection
         for attempt in range(_TRIES):
@@ -189,18 +235,24 @@ class Record:
         Raises:
             RetryError: it may or may not be stored; the same call again is harmless.
         """
-        guarded = dict(headers) | guard(subject, 0)
+        with self._linked(subject) as linked:
+            sequence = await self._publish_once(subject, data, dict(headers) | linked.headers | guard(subject, 0))
+            if sequence:
+                linked.stored(data, sequence)
+
+    async def _publish_once(self, subject: str, data: bytes, guarded: dict[str, str]) -> int:
+        """The sequence that the server acknowledged; 0 where it was stored before."""
         for _ in range(_TRIES):
             try:
-                await self._js.publish(subject, data, guarded)
+                ack = await self._js.publish(subject, data, guarded)
             except SequenceConflictError:
-                return  # stored by an earlier delivery of the same request
+                return 0  # stored by an earlier delivery of the same request
             except RetryError as error:
                 if not error.maybe_done:
                     raise
                 await asyncio.sleep(error.delay_s)
             else:
-                return
+                return ack.sequence
         raise RetryError(Code.BUS_UNAVAILABLE, f"{subject}: no clear answer after {_TRIES} tries", maybe_done=True)
 
     async def publish_unless_moved(self, subject: str, data: bytes, headers: Mapping[str, str], seen: Seen) -> None:
@@ -214,21 +266,28 @@ class Record:
         """
         filter_ = subjects.guard_filter(seen.operation, seen.operation_id)
         guarded = dict(headers) | guard(filter_, seen.sequence) | {MESSAGE_ID: subject}
+        with self._linked(subject) as linked:
+            sequence = await self._publish_unless_moved(subject, data, guarded | linked.headers, seen)
+            if sequence:
+                linked.stored(data, sequence)
+
+    async def _publish_unless_moved(self, subject: str, data: bytes, guarded: dict[str, str], seen: Seen) -> int:
+        """As `_publish_once`."""
         for _ in range(_TRIES):
             try:
-                await self._js.publish(subject, data, guarded)
+                ack = await self._js.publish(subject, data, guarded)
             except SequenceConflictError:
                 if await self._js.last(subjects.EVENTS_STREAM, subject) is not None:
-                    return
+                    return 0
                 raise MovedError(await self.last(seen.operation, seen.operation_id)) from None
             except RetryError as error:
                 if not error.maybe_done:
                     raise
                 await asyncio.sleep(error.delay_s)
                 if await self._js.last(subjects.EVENTS_STREAM, subject) is not None:
-                    return
+                    return 0
             else:
-                return
+                return 0 if ack.duplicate else ack.sequence
         raise RetryError(Code.BUS_UNAVAILABLE, f"{subject}: no clear answer after {_TRIES} tries", maybe_done=True)
 
     async def announce(self, entry: Entry) -> None:

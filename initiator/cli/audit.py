@@ -1,0 +1,301 @@
+"""`initiator audit`: the record as a log that an outsider verifies, and what an auditor does with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from initiator.cli import CliContext
+from initiator.core.model import Operation
+from initiator.errors import Code, HaltError, InitiatorError, RejectError, RetryError
+
+if TYPE_CHECKING:
+    from initiator.audit.checks import Report
+    from initiator.audit.cloudtrail import Reconciliation
+    from initiator.audit.exporter import Exporter
+    from initiator.audit.reading import LogReader
+    from initiator.config.schema import Settings
+    from initiator.core.signer import PublicKey
+
+POLL_S = 1.0
+MOST_SHOWN = 50
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_KEY = click.option("--key", "key_text", required=True, metavar="VKEY", help="The log's public key, or a file with it.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+
+
+@click.group()
+def audit() -> None:
+    """Export the record as a log, verify it, prove what is in it, hold it against KMS's own log."""
+
+
+@audit.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--name", required=True, help="The log's name, such as audit.example.com/initiator.")
+def key(path: Path, name: str) -> None:
+    """Make the key that signs a log. Prints its public key, which auditors need; the file stays with the exporter."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from initiator.core.tlog import LogKey, check_name, format_signer_key
+
+    made = Ed25519PrivateKey.generate()
+    content = format_signer_key(check_name(name), made)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise click.ClickException(f"{path} exists; keys are never overwritten") from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(f"{content}\n")
+    click.echo(LogKey(name, made.public_key().public_bytes_raw()).text)
+
+
+# --- export
+
+
+@audit.command()
+@click.argument("folder", type=_FOLDER)
+@click.option("--key-file", required=True, type=click.Path(dir_okay=False, path_type=Path), help="See `audit key`.")
+@click.option("--follow", is_flag=True, help="Go on as the record grows, until SIGTERM.")
+@_JSON
+@click.pass_obj
+def export(context: CliContext, folder: Path, key_file: Path, follow: bool, as_json: bool) -> None:
+    """Write what the record has, and the log has not yet, into FOLDER; with the daemon's configuration and login."""
+    from initiator import log
+    from initiator.audit.store import FileStore
+
+    settings = context.load().settings
+    log.configure(settings.log)
+    store = FileStore.open_for_writing(folder)
+    try:
+        size, sequence = asyncio.run(_export(settings, store, key_file, follow))
+    finally:
+        store.close()
+    said = {"size": size, "sequence": sequence}
+    click.echo(json.dumps(said) if as_json else f"{size} entries, up to sequence {sequence} of the record")
+
+
+async def _export(settings: Settings, store: Any, key_file: Path, follow: bool) -> tuple[int, int]:
+    from initiator.audit.exporter import Exporter
+    from initiator.bus.connection import Connection
+    from initiator.bus.jetstream import JetStream
+    from initiator.core.tlog import parse_signer_key
+
+    name, signing_key = parse_signer_key(_read_private(key_file))
+    _refuse_initiators_key(settings, signing_key.public_key().public_bytes_raw())
+    connection = Connection(settings.nats, "initiator-audit")
+    try:
+        await connection.open()
+        exporter = Exporter(JetStream(connection, settings.nats.jetstream_domain), store, signing_key, name)
+        await _rounds(exporter, follow)
+        return exporter.size, exporter.sequence
+    finally:
+        await connection.close()
+
+
+async def _rounds(exporter: Exporter, follow: bool) -> None:
+    """Take in what there is; with `follow` whatever comes, until somebody says stop."""
+    from initiator.bus.errors import NotFoundError
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT) if follow else ():
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    while not stop.is_set():
+        try:
+            count = await exporter.export()
+        except (RetryError, NotFoundError) as error:
+            if not follow:
+                raise
+            click.echo(f"waiting: {error.reason}", err=True)
+            count = 0
+        if count:
+            continue
+        if not follow:
+            return
+        try:
+            async with asyncio.timeout(POLL_S):
+                await stop.wait()
+        except TimeoutError:
+            continue
+
+
+def _read_private(path: Path) -> str:
+    try:
+        if path.stat().st_mode & 0o077:
+            raise HaltError(Code.KEY_FILE_INVALID, f"{path}: expected a file that only its owner can read", field="key")
+        return path.read_text("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise HaltError(Code.KEY_FILE_INVALID, f"{path}: {reason}", field="key") from None
+
+
+def _refuse_initiators_key(settings: Settings, public: bytes) -> None:
+    # one key for both: what signs for the auditors could then sign for the nodes
+    pinned = (settings.mpcium.event_initiator_pubkey or "").lower().removeprefix("0x")
+    if pinned == public.hex():
+        raise HaltError(Code.KEY_FILE_INVALID, "expected another key than the event initiator's", field="key")
+
+
+# --- verify
+
+
+@audit.command()
+@click.argument("folder", type=_FOLDER)
+@_KEY
+@click.option("--initiator-key", help="event_initiator_pubkey of the nodes, hex or base64: verifies every signature.")
+@click.option("--algorithm", type=click.Choice(["p256", "ed25519"]), default="p256", show_default=True, help="Of it.")
+@click.option("--since", type=click.Path(dir_okay=False, path_type=Path), help="An older checkpoint of this log.")
+@_JSON
+def verify(
+    folder: Path, key_text: str, initiator_key: str | None, algorithm: Any, since: Path | None, as_json: bool
+) -> None:
+    """Check all that a log's files say. Exit code 0: all of it holds; 1: not, and where."""
+    from initiator.audit.checks import Auditor
+    from initiator.core.spki import parse_public_key
+    from initiator.core.tlog import open_checkpoint
+
+    initiator: PublicKey | None = parse_public_key(initiator_key, algorithm) if initiator_key else None
+    try:
+        reader = _reader(folder, key_text)
+        older = open_checkpoint(since.read_bytes(), _log_key(key_text)) if since else None
+    except RejectError as error:
+        _say_broken(error, as_json)
+        sys.exit(1)
+    report = Auditor(reader, initiator, older).check()
+    _print_report(report, initiator is not None, as_json)
+    sys.exit(0 if report.ok else 1)
+
+
+def _say_broken(error: InitiatorError, as_json: bool) -> None:
+    what = f"{error.field}: {error.reason}" if error.field else error.reason
+    if as_json:
+        click.echo(json.dumps({"ok": False, "findings": [{"what": what}]}, indent=2))
+    else:
+        click.echo(f"FAIL {what}")
+
+
+def _print_report(report: Report, signatures: bool, as_json: bool) -> None:
+    if as_json:
+        findings = [
+            {"what": one.what, "entry": one.index, "sequence": one.sequence, "subject": one.subject}
+            for one in report.findings
+        ]
+        said = {"ok": report.ok, "size": report.size, "root": report.root.hex(), "counts": dict(report.counts)}
+        click.echo(json.dumps(said | {"findings": findings}, indent=2))
+        return
+    for finding in report.findings[:MOST_SHOWN]:
+        click.echo(f"FAIL {finding}")
+    if len(report.findings) > MOST_SHOWN:
+        click.echo(f"… and {len(report.findings) - MOST_SHOWN} more")
+    click.echo(f"{'ok' if report.ok else 'NOT ok'}: {report.size} entries, root {report.root.hex()}")
+    for what, count in sorted(report.counts.items()):
+        click.echo(f"  {count} {what}")
+    if not signatures:
+        click.echo("  signatures were not verified: that needs --initiator-key")
+
+
+def _reader(folder: Path, key_text: str) -> LogReader:
+    from initiator.audit.reading import LogReader
+    from initiator.audit.store import FileStore
+
+    return LogReader(FileStore(folder), _log_key(key_text))
+
+
+def _log_key(text: str) -> Any:
+    """A verifier key, as it stands or in a file."""
+    from initiator.core.tlog import parse_log_key
+
+    path = Path(text)
+    return parse_log_key(path.read_text() if "+" not in text and path.is_file() else text)
+
+
+# --- prove
+
+
+@audit.command()
+@click.argument("folder", type=_FOLDER)
+@click.argument("op", type=click.Choice([op.value for op in Operation]))
+@click.argument("operation_id", metavar="ID")
+@_KEY
+def prove(folder: Path, op: str, operation_id: str, key_text: str) -> None:
+    """Print a proof of one operation: its events, and that they are in the log. It holds its signed bytes."""
+    from initiator.audit import proofs
+
+    click.echo(proofs.prove(_reader(folder, key_text), Operation(op), operation_id))
+
+
+@audit.command("check-proof")
+@click.argument("proof", type=click.File("r"))
+@_KEY
+@_JSON
+def check_proof(proof: Any, key_text: str, as_json: bool) -> None:
+    """Verify a proof with nothing but the log's public key. Exit code 0: it holds; 1: not."""
+    from initiator.audit import proofs
+
+    try:
+        proven = proofs.check(proof.read(), _log_key(key_text))
+    except RejectError as error:
+        _say_broken(error, as_json)
+        sys.exit(1)
+    rows = [{"entry": index, "stored_at": one.stored_at, "subject": one.subject} for index, one in proven.entries]
+    if as_json:
+        said = {"ok": True, "size": proven.checkpoint.size, "root": proven.checkpoint.root.hex(), "entries": rows}
+        click.echo(json.dumps(said, indent=2))
+        return
+    click.echo(f"ok: in the log {proven.checkpoint.origin} of {proven.checkpoint.size} entries")
+    for row in rows:
+        click.echo(f"  {row['stored_at']}  {row['subject']}  (entry {row['entry']})")
+
+
+# --- reconcile
+
+
+@audit.command()
+@click.argument("folder", type=_FOLDER)
+@click.argument("cloudtrail", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_KEY
+@click.option("--kms-key", "kms_keys", multiple=True, help="ARN of a key that counts; default: those on record.")
+@_JSON
+def reconcile(
+    folder: Path, cloudtrail: tuple[Path, ...], key_text: str, kms_keys: tuple[str, ...], as_json: bool
+) -> None:
+    """Hold the log against KMS's own: CloudTrail's files, or folders of them. Exit code 1: one side lacks something."""
+    from initiator.audit import cloudtrail as trail
+
+    files = list(_files(cloudtrail))
+    reader = _reader(folder, key_text)
+    found = trail.reconcile(trail.calls(files), trail.signatures(reader), frozenset(kms_keys))
+    _print_reconciliation(found, as_json)
+    sys.exit(0 if found.ok else 1)
+
+
+def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(one for pattern in ("*.json", "*.json.gz") for one in path.rglob(pattern))
+        else:
+            yield path
+
+
+def _print_reconciliation(found: Reconciliation, as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        click.echo(json.dumps({"ok": found.ok} | asdict(found), indent=2))
+        return
+    for call in found.only_kms:
+        click.echo(f"only KMS: {call.time} {call.request_id} by {call.principal} from {call.source}")
+    for one in found.only_trail:
+        click.echo(f"only the log: {one.stored_at} {one.request_id} {one.subject} (entry {one.index})")
+    click.echo(f"{'ok' if found.ok else 'NOT ok'}: {found.matched} on both sides, {found.failed} refused by KMS")
+    if found.later:
+        click.echo(f"  {found.later} newer than the last call in these files: they may not be delivered yet")
+    if found.local:
+        click.echo(f"  {found.local} by a local key, which no log of KMS has")

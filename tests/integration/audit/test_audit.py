@@ -1,0 +1,413 @@
+"""The record as a log: whole, resumable, provable; and whatever is tampered with is found, with its place."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from initiator.audit import proofs
+from initiator.audit.checks import Auditor
+from initiator.audit.exporter import Exporter
+from initiator.audit.reading import LogReader, pack
+from initiator.audit.store import CHECKPOINT, FileStore
+from initiator.bus.jetstream import JetStream
+from initiator.config.schema import NatsSettings
+from initiator.core import tlog, trail
+from initiator.core.chain import HEADER, MOST_NAMES
+from initiator.core.model import Operation
+from initiator.core.tlog import Checkpoint, LogKey, format_signer_key
+from initiator.core.trail import Gap
+from initiator.errors import HaltError, RejectError
+from tests.integration.audit.conftest import ORIGIN, Place, many
+from tests.support.environment import environment
+from tests.support.governed import KEYGEN, Governed
+from tests.support.harness import Bench, bench, daemon, running, settings_for
+from tests.support.nats_cluster import connected
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_an_export_holds_the_whole_record_and_verifies(place: Place) -> None:
+    report = place.verify()
+    assert report.findings == []
+    state = (await place.server.js.stream_info("INITIATOR_EVENTS")).state
+    assert report.counts["messages"] == state.messages
+    assert report.counts["signatures"] >= 94
+    assert report.counts["requesters' signatures"] == 1
+    assert report.size > 256  # more than one tile
+    # all but what was acknowledged last are named by a later event
+    assert report.counts["not named yet by a later event"] <= MOST_NAMES
+
+
+async def test_nothing_new_changes_nothing(place: Place) -> None:
+    before = (place.folder / CHECKPOINT).read_bytes()
+    exporter = await place.export()
+    assert (place.folder / CHECKPOINT).read_bytes() == before
+    assert exporter.size == place.reader().checkpoint.size
+
+
+async def test_what_comes_later_is_appended_and_consistent_with_what_was(place: Place, tmp_path: Path) -> None:
+    older = place.reader().checkpoint
+    governed = Governed(place.server, tmp_path)
+    governed.write([KEYGEN])
+    async with running(governed.app()):
+        await many(place.server, 5)
+    await place.export()
+    report = place.verify(since=older)
+    # the second daemon of this record has another key: its signatures are told, and nothing else
+    assert {one.what for one in report.findings} == {
+        "its signature does not verify under the initiator's key", "it names another key than the initiator's"
+    }  # fmt: skip
+    assert report.size >= older.size + 15
+    reader = place.reader()
+    proof = tlog.prove_consistency(older.size, reader.checkpoint.size, reader.hashes)
+    assert tlog.verify_consistency(older.size, older.root, reader.checkpoint.size, reader.checkpoint.root, proof)
+    Auditor(reader).check()
+    assert Auditor(reader).check().ok
+
+
+async def test_an_exporter_that_is_killed_at_any_time_is_gone_on_from(place: Place, tmp_path: Path) -> None:
+    """One that dies after each piece that it writes; the next one goes on, and the log is the same in the end."""
+
+    class Dying(FileStore):
+        left = 0
+
+        def write(self, name: str, data: bytes) -> None:
+            if type(self).left == 0:
+                raise KeyboardInterrupt
+            type(self).left -= 1
+            super().write(name, data)
+
+    folder, deaths, done = tmp_path / "log", 0, False
+    while not done:
+        store = Dying(folder)
+        Dying.left = 1 + deaths % 7
+        try:
+            exporter = Exporter(place.js, store, place.key, ORIGIN)
+            while await exporter.export():
+                pass
+            done = True
+        except KeyboardInterrupt:
+            deaths += 1
+            assert deaths < 200
+            if (folder / CHECKPOINT).exists():
+                assert not [one for one in place.verify(folder=folder).findings if "initiator" not in one.what]
+    assert deaths > 2
+    await place.export()
+    assert place.reader(folder).checkpoint == place.reader().checkpoint
+
+
+async def test_one_log_has_one_writer(place: Place) -> None:
+    store = FileStore.open_for_writing(place.folder)
+    try:
+        with pytest.raises(HaltError, match="another exporter writes there"):
+            FileStore.open_for_writing(place.folder)
+    finally:
+        store.close()
+
+
+async def test_another_key_does_not_go_on_with_a_log(place: Place) -> None:
+    with pytest.raises(RejectError, match="no signature of"):
+        Exporter(place.js, FileStore(place.folder), Ed25519PrivateKey.generate(), ORIGIN)
+
+
+# --- tampering
+
+
+def entries_of(folder: Path, reader: LogReader) -> list[bytes]:
+    return list(reader.entries())
+
+
+def put_back(folder: Path, entries: list[bytes], size: int | None = None) -> None:
+    """Entries in the place of those that were there; tiles and checkpoint stay."""
+    size = len(entries) if size is None else size
+    for number in range(-(-size // 256)):
+        part = entries[number * 256 : (number + 1) * 256]
+        (folder / tlog.tile_path("entries", number, min(256, size - number * 256))).write_bytes(pack(part))
+
+
+def resign(folder: Path, entries: list[bytes], key: Ed25519PrivateKey) -> None:
+    """The whole log made anew by somebody who has the audit key: tiles, checkpoint and all."""
+    for path in (folder / "tile").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    frontier, tiles = tlog.Frontier(), dict[tuple[int, int], bytearray]()
+    for entry in entries:
+        for level, number, made in frontier.append(tlog.leaf_hash(entry)):
+            if level % 8 == 0:
+                tiles.setdefault((level // 8, number // 256), bytearray()).extend(made)
+    for (level, number), data in tiles.items():
+        path = folder / tlog.tile_path(level, number, len(data) // 32)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    for number in range(-(-len(entries) // 256)):
+        (folder / tlog.tile_path("entries", number, min(256, len(entries) - number * 256))).parent.mkdir(
+            parents=True, exist_ok=True
+        )
+    put_back(folder, entries)
+    (folder / CHECKPOINT).write_bytes(tlog.sign_checkpoint(Checkpoint(ORIGIN, len(entries), frontier.root), key))
+
+
+def whats(place: Place, folder: Path, since: Checkpoint | None = None) -> list[str]:
+    try:
+        return [str(one) for one in place.verify(since, folder).findings]
+    except RejectError as error:
+        return [error.reason]
+
+
+async def test_a_changed_byte_of_an_entry_is_found(place: Place, tmp_path: Path) -> None:
+    folder = place.copy(tmp_path / "log")
+    path = folder / "tile/entries/000"
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 1
+    path.write_bytes(data)
+    found = whats(place, folder)
+    assert any("changed: the entries do not give the root" in one for one in found)
+    assert any(re.search(r"tile/0/000: hash \d+ is not that of the entries below it", one) for one in found)
+
+
+@pytest.mark.parametrize("piece", ["tile/0/000", "tile/1/000.p/1"])
+async def test_a_changed_byte_of_a_tile_is_found(place: Place, tmp_path: Path, piece: str) -> None:
+    folder = place.copy(tmp_path / "log")
+    data = bytearray((folder / piece).read_bytes())
+    data[7] ^= 1
+    (folder / piece).write_bytes(data)
+    assert any(one.startswith(f"{piece}: hash 0") for one in whats(place, folder))
+
+
+async def test_a_changed_byte_of_the_checkpoint_is_found(place: Place, tmp_path: Path) -> None:
+    folder = place.copy(tmp_path / "log")
+    data = bytearray((folder / CHECKPOINT).read_bytes())
+    data[len(ORIGIN) + 8] ^= 1
+    (folder / CHECKPOINT).write_bytes(data)
+    assert whats(place, folder)
+
+
+@pytest.mark.parametrize("piece", ["checkpoint", "tile/entries/000", "tile/0/000"])
+async def test_a_missing_piece_is_found(place: Place, tmp_path: Path, piece: str) -> None:
+    folder = place.copy(tmp_path / "log")
+    (folder / piece).unlink()
+    assert any("missing" in one or "no log" in one for one in whats(place, folder))
+
+
+Tamper = Callable[[list[bytes]], list[bytes]]
+REMOVE: Tamper = lambda entries: entries[:40] + entries[41:]  # noqa: E731
+SWAP: Tamper = lambda entries: [*entries[:40], entries[41], entries[40], *entries[42:]]  # noqa: E731
+INSERT: Tamper = lambda entries: [*entries[:40], entries[39], *entries[40:]]  # noqa: E731
+
+
+@pytest.mark.parametrize("tamper", [REMOVE, SWAP, INSERT], ids=["removed", "reordered", "inserted"])
+async def test_entries_that_are_moved_about_are_found(place: Place, tmp_path: Path, tamper: Tamper) -> None:
+    folder = place.copy(tmp_path / "log")
+    size = place.reader().checkpoint.size
+    put_back(folder, [*tamper(entries_of(folder, place.reader())), b"{}"][:size], size)
+    assert any("root" in one for one in whats(place, folder))
+
+
+@pytest.mark.parametrize("tamper", [REMOVE, SWAP, INSERT], ids=["removed", "reordered", "inserted"])
+async def test_even_who_has_the_audit_key_cannot_move_them_about(place: Place, tmp_path: Path, tamper: Tamper) -> None:
+    """The sequences of the stream say so, and a checkpoint that somebody kept."""
+    folder = place.copy(tmp_path / "log")
+    resign(folder, tamper(entries_of(folder, place.reader())), place.key)
+    assert any("expected sequence" in one for one in whats(place, folder))
+    assert any("forked" in one or "truncated" in one for one in whats(place, folder, place.reader().checkpoint))
+
+
+async def test_who_has_the_audit_key_and_calls_it_a_gap_is_found_by_the_chain(place: Place, tmp_path: Path) -> None:
+    folder = place.copy(tmp_path / "log")
+    entries = entries_of(folder, place.reader())
+    gone = trail.decode(entries[40], lambda _: None)
+    assert not isinstance(gone, Gap)
+    entries[40] = trail.encode(Gap(gone.sequence, gone.sequence))
+    resign(folder, entries, place.key)
+    found = whats(place, folder)
+    assert any(f"names the event at {gone.sequence}, which is not in the log" in one for one in found)
+
+
+async def test_a_truncated_log_is_found_by_an_older_checkpoint(place: Place, tmp_path: Path) -> None:
+    folder = place.copy(tmp_path / "log")
+    resign(folder, entries_of(folder, place.reader())[:100], place.key)
+    found = whats(place, folder, place.reader().checkpoint)
+    assert any("truncated: an older checkpoint has" in one for one in found)
+
+
+async def test_a_forked_log_is_found_by_a_checkpoint_of_the_same_size(place: Place, tmp_path: Path) -> None:
+    folder = place.copy(tmp_path / "log")
+    entries = entries_of(folder, place.reader())
+    changed = trail.decode(entries[-1], lambda _: None)
+    assert not isinstance(changed, Gap)
+    entries[-1] = trail.encode(Gap(changed.sequence, changed.sequence))
+    resign(folder, entries, place.key)
+    assert any("forked" in one for one in whats(place, folder, place.reader().checkpoint))
+
+
+async def test_a_forged_signature_is_found_whoever_signs_the_log(place: Place, tmp_path: Path) -> None:
+    """An event that the daemon never signed, in a log that is whole otherwise."""
+    folder = place.copy(tmp_path / "log")
+    entries = entries_of(folder, place.reader())
+    index, entry = next(
+        (index, one)
+        for index, raw in enumerate(entries)
+        if not isinstance(one := trail.decode(raw, lambda _: None), Gap) and one.subject.endswith("w1.signed.sealed")
+    )
+    forged = entry.data.replace(b'"wallet_id":"w1"', b'"wallet_id":"w9"')
+    assert forged != entry.data
+    fields = {name: getattr(entry, name) for name in ("sequence", "stored_at", "subject", "content_type", "chain")}
+    entries[index] = trail.encode(trail.Recorded(**fields, data=forged))
+    resign(folder, entries, place.key)
+    found = whats(place, folder)
+    assert any(f"entry {index}" in one and "does not verify under the initiator's key" in one for one in found)
+    assert any("names another event than the one that the log has" in one for one in found)
+
+
+async def test_a_stream_that_is_made_anew_without_one_event_is_found(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The stream takes no deletes, so somebody who rules NATS makes another one before it is exported."""
+    async with bench(tmp_path_factory.mktemp("removed")) as server:
+        governed = Governed(server, tmp_path)
+        js = JetStream(await connected(NatsSettings(servers=(server.url,))))
+        key = Ed25519PrivateKey.generate()
+        one = Place(server, js, tmp_path / "log", key, governed.signer.public_key)
+        async with daemon(settings_for(server.url), governed.signer):
+            await many(server, 10)
+        await make_anew_without(server, sequence=12)
+        await one.export()
+        report = one.verify()
+        await js.connection.close()
+    assert report.counts["sequences that were gone before they were exported"] == 1
+    assert any("names the event at 12, which is not in the log" in finding.what for finding in report.findings)
+
+
+async def make_anew_without(server: Bench, sequence: int) -> None:
+    last = (await server.js.stream_info("INITIATOR_EVENTS")).state.last_seq
+    kept = [await server.js.get_msg("INITIATOR_EVENTS", number) for number in range(1, last + 1)]
+    await server.js.delete_stream("INITIATOR_EVENTS")
+    await server.js.add_stream(name="INITIATOR_EVENTS", subjects=["initiator.event.>", "initiator.reject.>"])
+    for message in kept:
+        headers = {name: value for name, value in (message.headers or {}).items() if name in ("Content-Type", HEADER)}
+        await server.js.publish(message.subject or "", message.data or b"", headers=headers)
+    await server.js.delete_msg("INITIATOR_EVENTS", sequence)
+
+
+# --- proofs
+
+
+async def test_an_operation_is_proved_to_whoever_has_the_logs_key_alone(place: Place) -> None:
+    text = proofs.prove(place.reader(), Operation.SIGN, place.tx_id)
+    proven = proofs.check(text, place.log_key)
+    assert [one.subject.split(".", 5)[5] for _, one in proven.entries] == [
+        "accepted", "signed.sealed", "published", "completed"
+    ]  # fmt: skip
+    assert proven.checkpoint == place.reader().checkpoint
+
+
+async def test_a_proof_that_is_changed_proves_nothing(place: Place) -> None:
+    text = proofs.prove(place.reader(), Operation.KEYGEN, "w1")
+    fields = json.loads(text)
+    other = json.loads(proofs.prove(place.reader(), Operation.KEYGEN, "w2"))
+    broken = [
+        json.dumps(fields | {"id": "w2"}),
+        json.dumps(fields | {"entries": [fields["entries"][0] | {"entry": other["entries"][0]["entry"]}]}),
+        json.dumps(fields | {"entries": []}),
+        text.replace("index ", "index 1"),
+        "{}",
+        "rubbish",
+    ]
+    for one in broken:
+        with pytest.raises(RejectError):
+            proofs.check(one, place.log_key)
+    with pytest.raises(RejectError):
+        proofs.check(text, LogKey(ORIGIN, Ed25519PrivateKey.generate().public_key().public_bytes_raw()))
+
+
+async def test_what_is_not_in_the_log_is_not_proved(place: Place) -> None:
+    with pytest.raises(RejectError, match="the log has nothing of"):
+        proofs.prove(place.reader(), Operation.SIGN, "nobody")
+
+
+# --- the commands
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "initiator", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
+
+
+async def test_from_a_key_to_a_proof_by_commands(place: Place, tmp_path: Path) -> None:
+    config = tmp_path / "initiator.yaml"
+    config.write_text(json.dumps({"nats": {"servers": [place.server.url]}}))
+    key_file, folder, proof = tmp_path / "audit.key", tmp_path / "log", tmp_path / "proof.json"
+    made = await asyncio.to_thread(run, "audit", "key", str(key_file), "--name", "example.com/log")
+    vkey = made.stdout.strip()
+    assert (made.returncode, key_file.stat().st_mode & 0o777) == (0, 0o600)
+    exported = await asyncio.to_thread(
+        run, "--config", str(config), "audit", "export", str(folder), "--key-file", str(key_file)
+    )
+    assert exported.returncode == 0, exported.stderr
+    assert re.search(r"^\d+ entries, up to sequence \d+ of the record$", exported.stdout, re.MULTILINE)
+    verified = await asyncio.to_thread(run, "audit", "verify", str(folder), "--key", vkey)
+    assert verified.returncode == 0, verified.stdout
+    assert "signatures were not verified: that needs --initiator-key" in verified.stdout
+    proved = await asyncio.to_thread(run, "audit", "prove", str(folder), "keygen", "w1", "--key", vkey)
+    proof.write_text(proved.stdout)
+    checked = await asyncio.to_thread(run, "audit", "check-proof", str(proof), "--key", vkey)
+    assert checked.returncode == 0, checked.stdout
+    assert "initiator.event.alice.keygen.w1.completed" in checked.stdout
+    entries = folder / "tile/entries/000"
+    data = bytearray(entries.read_bytes())
+    data[100] ^= 1
+    entries.write_bytes(data)
+    broken = await asyncio.to_thread(run, "audit", "verify", str(folder), "--key", vkey, "--json")
+    assert broken.returncode == 1
+    assert any("tile/0/000: hash 0" in one["what"] for one in json.loads(broken.stdout)["findings"])
+
+
+async def test_it_follows_until_it_is_told_to_stop(place: Place, tmp_path: Path) -> None:
+    config, key_file, folder = tmp_path / "initiator.yaml", tmp_path / "audit.key", tmp_path / "log"
+    config.write_text(json.dumps({"nats": {"servers": [place.server.url]}, "log": {"format": "json"}}))
+    key_file.touch(mode=0o600)
+    key_file.write_text(format_signer_key(ORIGIN, place.key))
+    command = [sys.executable, "-m", "initiator", "--config", str(config), "audit", "export", str(folder)]
+    child = await asyncio.create_subprocess_exec(
+        *command, "--key-file", str(key_file), "--follow", stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL, env=environment(),
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(30):
+            while not (folder / CHECKPOINT).exists():
+                await asyncio.sleep(0.05)
+            before = place.reader(folder).checkpoint.size
+            await place.server.js.publish("initiator.reject.alice.keygen.999999.rejected", b"{}")
+            while place.reader(folder).checkpoint.size == before:
+                await asyncio.sleep(0.05)
+    finally:
+        os.kill(child.pid, signal.SIGTERM)
+        output, _ = await child.communicate()
+    assert child.returncode == 0
+    assert b"entries, up to sequence" in output
+
+
+async def test_the_initiators_own_key_signs_no_log(place: Place, tmp_path: Path) -> None:
+    config, key_file = tmp_path / "initiator.yaml", tmp_path / "audit.key"
+    public = place.key.public_key().public_bytes_raw().hex()
+    config.write_text(
+        json.dumps({"nats": {"servers": [place.server.url]}, "mpcium": {"event_initiator_pubkey": public}})
+    )
+    key_file.touch(mode=0o600)
+    key_file.write_text(format_signer_key(ORIGIN, place.key))
+    done = await asyncio.to_thread(
+        run, "--config", str(config), "audit", "export", str(tmp_path / "log"), "--key-file", str(key_file)
+    )
+    assert done.returncode != 0
+    assert "expected another key than the event initiator's" in done.stderr
