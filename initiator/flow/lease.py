@@ -70,7 +70,8 @@ class Lease:
         self._told_problem: Code | None = None
         self._told_scopes: set[str] = set()
         self._changed: list[Callable[[], None]] = []
-        js.connection.on_return(self.drop)
+        self._returned = asyncio.Event()
+        js.connection.on_return(self._on_return)
 
     @property
     def held(self) -> bool:
@@ -87,15 +88,22 @@ class Lease:
         self._changed.append(listener)
 
     def drop(self) -> None:
-        """The connection was away: whoever answered over it may be another server than before."""
+        """Sign nothing until the orders were read again."""
         self._until = 0.0
+
+    def _on_return(self) -> None:
+        self.drop()  # whoever answered over the connection that was lost may have been another server
+        self._returned.set()
 
     async def run(self) -> None:
         """Renew until cancelled."""
         while True:
             await self.renew()
             self.tell()
-            await asyncio.sleep(RENEW_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_S):
+                    await self._returned.wait()
+            self._returned.clear()
 
     async def renew(self) -> bool:
         """Read the orders; returns whether there is a lease now."""
