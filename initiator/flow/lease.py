@@ -14,6 +14,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 from initiator.bus.jetstream import JetStream
 from initiator.core.orders import Orders
@@ -31,9 +32,8 @@ READ_S = 1.0
 SIGN_IN_EVERY_S = 5.0
 
 
-def suspended_too(clock_id: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) -> float:
-    """Seconds, those included in which this machine was suspended (on Linux; elsewhere as far as the system tells)."""
-    return time.clock_gettime(clock_id)
+# Seconds, those included in which this machine was suspended: on Linux; elsewhere as far as the system tells.
+suspended_too = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lease:
