@@ -14,6 +14,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 from initiator.bus.jetstream import JetStream
 from initiator.core.orders import Orders
@@ -31,9 +32,8 @@ READ_S = 1.0
 SIGN_IN_EVERY_S = 5.0
 
 
-def suspended_too(clock_id: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) -> float:
-    """Seconds, those included in which this machine was suspended (on Linux; elsewhere as far as the system tells)."""
-    return time.clock_gettime(clock_id)
+# Seconds, those included in which this machine was suspended: on Linux; elsewhere as far as the system tells.
+suspended_too = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lease:
@@ -70,7 +70,8 @@ class Lease:
         self._told_problem: Code | None = None
         self._told_scopes: set[str] = set()
         self._changed: list[Callable[[], None]] = []
-        js.connection.on_return(self.drop)
+        self._returned = asyncio.Event()
+        js.connection.on_return(self._on_return)
 
     @property
     def held(self) -> bool:
@@ -87,15 +88,22 @@ class Lease:
         self._changed.append(listener)
 
     def drop(self) -> None:
-        """The connection was away: whoever answered over it may be another server than before."""
+        """Sign nothing until the orders were read again."""
         self._until = 0.0
+
+    def _on_return(self) -> None:
+        self.drop()  # whoever answered over the connection that was lost may have been another server
+        self._returned.set()
 
     async def run(self) -> None:
         """Renew until cancelled."""
         while True:
             await self.renew()
             self.tell()
-            await asyncio.sleep(RENEW_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_S):
+                    await self._returned.wait()
+            self._returned.clear()
 
     async def renew(self) -> bool:
         """Read the orders; returns whether there is a lease now."""

@@ -163,6 +163,16 @@ async def test_a_connection_that_was_away_ends_it(server: Server, lease: Lease) 
     assert not lease.held
 
 
+async def test_it_is_read_again_as_soon_as_the_connection_is_back(server: Server, lease: Lease) -> None:
+    running = asyncio.create_task(lease.run())
+    await asyncio.sleep(0.05)
+    server.returns[0]()
+    assert not lease.held
+    await asyncio.sleep(0.05)
+    assert lease.held
+    running.cancel()
+
+
 async def test_nobody_signs_who_is_not_on_the_roll(server: Server, lease: Lease) -> None:
     server.roll_trouble = unknown_outcome("no stream answers")
     assert not await lease.renew()
