@@ -33,6 +33,7 @@ from tests.support.environment import environment
 from tests.support.governed import KEYGEN, Governed
 from tests.support.harness import Bench, bench, daemon, running, settings_for
 from tests.support.nats_cluster import connected
+from tests.support.pages import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -310,6 +311,24 @@ async def test_an_operation_is_proved_to_whoever_has_the_logs_key_alone(place: P
         "accepted", "signed.sealed", "published", "completed"
     ]  # fmt: skip
     assert proven.checkpoint == place.reader().checkpoint
+
+
+async def test_a_stranger_verifies_a_proof_with_a_page_of_python(place: Place, tmp_path: Path) -> None:
+    script, proof = ROOT / "docs" / "examples" / "check_proof.py", tmp_path / "proof.json"
+    assert len(script.read_text().splitlines()) <= 80
+
+    async def check(text: str) -> subprocess.CompletedProcess[str]:
+        proof.write_text(text)
+        command = [sys.executable, "-I", str(script), str(proof), place.log_key.text]
+        return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30, check=False)
+
+    text = proofs.prove(place.reader(), Operation.SIGN, place.tx_id)
+    shown = await check(text)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("is entry") == 4
+    fields = json.loads(text)
+    fields["entries"][0]["entry"] = fields["entries"][1]["entry"]
+    assert (await check(json.dumps(fields))).returncode != 0
 
 
 async def test_a_proof_that_is_changed_proves_nothing(place: Place) -> None:
