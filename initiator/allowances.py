@@ -44,6 +44,14 @@ class Taken:
     mark: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place that was taken, and of which period."""
+
+    count: Count
+    period: int
+
+
 @dataclass(slots=True)
 class _Block:
     """What this replica holds of a count."""
@@ -69,27 +77,27 @@ class Allowances:
         self._ahead_s = 0.0  # the server's clock, from ours
         self._asked_at: float | None = None
 
-    async def take(self, counts: Iterable[Count]) -> None:
+    async def take(self, counts: Iterable[Count]) -> list[Place]:
         """Take a place of each count.
 
         Raises:
             RejectError: `QUOTA_EXCEEDED`, naming the limit and when it begins anew; nothing is taken.
             RetryError, NotFoundError: NATS, or the stream, is away; nothing is taken.
         """
-        done: list[Count] = []
+        done: list[Place] = []
         try:
             for count in counts:
-                await self._take(count)
-                done.append(count)
+                done.append(Place(count, await self._take(count)))
         except BaseException:
             self.give_back(done)
             raise
+        return done
 
-    def give_back(self, counts: Iterable[Count]) -> None:
-        """What was taken is not used after all; within its period it is given to the next one."""
-        for count in counts:
-            block = self._blocks.get(_key(count))
-            if block is not None and block.period == self._period(count):
+    def give_back(self, places: Iterable[Place]) -> None:
+        """What was taken is not used after all; within its own period it is given to the next one."""
+        for place in places:
+            block = self._blocks.get(_key(place.count))
+            if block is not None and block.period == place.period and block.count.most == place.count.most:
                 block.left += 1
 
     async def close(self) -> None:
@@ -103,18 +111,22 @@ class Allowances:
 
     # --- one count
 
-    async def _take(self, count: Count) -> None:
+    async def _take(self, count: Count) -> int:
+        """The period that a place was taken of."""
         block = self._blocks.get(_key(count))
         if block is None:
             self._make_room()
             block = self._blocks[_key(count)] = _Block(count)
-        block.count = count  # its bound may have changed since
-        if self._spend(block):
-            return
-        async with block.lock:  # one asks for all who wait here
-            if not self._spend(block):
-                await self._reserve(block)
-                block.left -= 1
+        self._blocks.move_to_end(_key(count))
+        if block.count.most != count.most:
+            block.left = 0  # reserved under another bound
+        block.count = count
+        if not self._spend(block):
+            async with block.lock:  # one asks for all who wait here
+                if not self._spend(block):
+                    await self._reserve(block)
+                    block.left -= 1
+        return block.period
 
     def _spend(self, block: _Block) -> bool:
         if block.left > 0 and self._asked_at is not None and block.period == self._period(block.count):
@@ -169,7 +181,7 @@ class Allowances:
             await self._write(block, subject, Taken(taken.period, taken.places - left, secrets.token_hex(8)))
 
     def _make_room(self) -> None:
-        """Forget counts of periods that are over; if that is not enough, the oldest: their places are lost."""
+        """Forget counts of periods that are over; if that is not enough, those unused for longest lose their places."""
         if len(self._blocks) < _REMEMBERED:
             return
         over = [key for key, block in self._blocks.items() if block.period != self._period(block.count)]

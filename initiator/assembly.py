@@ -277,7 +277,7 @@ class Assembly:
         intake = Intake(self._settings, self.clients, self._book.owner)
         reception = Reception(self._settings, intake, self._record, self._clock)
         claims = self._claims(reception)
-        self._authorizing = self._new_authorizing(claims)
+        self._authorizing = self._new_authorizing(claims, fingerprint(signer.public_key))
         return Handler(
             settings=self._settings,
             reception=reception,
@@ -296,7 +296,7 @@ class Assembly:
             metrics=self._metrics,
         )
 
-    def _new_authorizing(self, claims: Claims) -> Authorizing:
+    def _new_authorizing(self, claims: Claims, key_fingerprint: str) -> Authorizing:
         return Authorizing(
             connection=self._connection,
             record=self._record,
@@ -305,6 +305,7 @@ class Assembly:
             gate=self._gate,
             clients=self.clients,
             nodes_stream=self._gateway.birth,
+            key_fingerprint=key_fingerprint,
             clock=self._clock,
             metrics=self._metrics,
         )

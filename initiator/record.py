@@ -68,6 +68,10 @@ class Retention:
         if event.final:
             is_wallet = event.operation is Operation.KEYGEN and event.state is State.COMPLETED
             return "never" if self.final_s is None or is_wallet else None
+        if (
+            event.state is State.AUTHORIZING
+        ):  # it holds the one signature that there may be, for as long as it can be opened
+            return "never" if self.final_s is None else None
         return None if self.final_s is None else f"{max(1, round(self.intermediate_s))}s"
 
 
@@ -81,11 +85,15 @@ class Seen:
 
 
 class MovedError(InitiatorError):
-    """Another write came first; `last` is what the record says now (None: nothing)."""
+    """Another write came first; `last` is what the record says now (None: nothing).
 
-    def __init__(self, last: Entry | None) -> None:
+    `maybe_done`: an answer to ours was lost before that, so it may have been stored and followed by others.
+    """
+
+    def __init__(self, last: Entry | None, *, maybe_done: bool = False) -> None:
         super().__init__(Code.RECORD_BUSY, "the record moved on: another write came first")
         self.last = last
+        self.maybe_done = maybe_done
 
 
 @dataclass(slots=True)
@@ -155,16 +163,18 @@ class Record:
         headers |= link
         if ttl := self._retention.ttl(event):
             headers[TTL] = ttl  # `never` survives the stream's age: the double-sign protection
+        unsure = False
         for attempt in range(_TRIES):
             if attempt:
                 still()
             try:
                 ack = await self._js.publish(event.subject, data, headers)
             except SequenceConflictError:
-                return _ours(event, await self.last(event.operation, event.operation_id))
+                return _ours(event, await self.last(event.operation, event.operation_id), unsure)
             except RetryError as error:
                 if not error.maybe_done:
                     raise
+                unsure = True
                 found = await self._settle(event, expected, error.delay_s)
                 if found is not None:
                     return found
@@ -181,7 +191,7 @@ class Record:
         last = await self.last(event.operation, event.operation_id)
         if (last.sequence if last else 0) == expected:
             return None  # the write under way and its repetition carry one guard: at most one of them is stored
-        return _ours(event, last)
+        return _ours(event, last, True)
 
     async def last(self, operation: Operation, operation_id: str) -> Entry | None:
         """The state of an operation under any client: its last event."""
@@ -298,11 +308,11 @@ class Record:
         await self._js.connection.publish(subject, entry.data, headers)
 
 
-def _ours(event: Event, last: Entry | None) -> Entry:
-    """The last entry if it is this very write; MovedError if another won."""
+def _ours(event: Event, last: Entry | None, unsure: bool) -> Entry:
+    """The last entry if it is this very write; MovedError if another won, or has followed it."""
     if last is not None and last.event.event_id == event.event_id:
         return last
-    raise MovedError(last)
+    raise MovedError(last, maybe_done=unsure)
 
 
 def _entry(stored: Stored | None) -> Entry | None:

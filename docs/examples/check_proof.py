@@ -11,6 +11,11 @@ import sys
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 
+def must(holds: bool, why: str) -> None:
+    if not holds:
+        sys.exit(f"not proven: {why}")
+
+
 def node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
@@ -20,7 +25,7 @@ def open_checkpoint(note: str, vkey: str) -> tuple[int, bytes]:
     name, key_id, encoded = vkey.split("+", 2)
     body, signatures = note.split("\n\n", 1)
     origin, size, root = body.split("\n")[:3]
-    assert origin == name, "a checkpoint of another log"
+    must(origin == name, "a checkpoint of another log")
     for line in signatures.splitlines():
         dash, signer, signature = line.split(" ")
         raw = base64.b64decode(signature)
@@ -28,14 +33,14 @@ def open_checkpoint(note: str, vkey: str) -> tuple[int, bytes]:
             public = Ed25519PublicKey.from_public_bytes(base64.b64decode(encoded)[1:])
             public.verify(raw[4:], f"{body}\n".encode())
             return int(size), base64.b64decode(root)
-    raise AssertionError("no signature of this log")
+    sys.exit("not proven: no signature of this log")
 
 
 def root_from(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes:
     """The root that an entry's path leads to (RFC 9162, 2.1.3.2)."""
     made, place, last = leaf, index, size - 1
     for sibling in path:
-        assert last > 0, "the path is too long"
+        must(last > 0, "the path is too long")
         if place % 2 or place == last:
             made = node(sibling, made)
             while place and place % 2 == 0:
@@ -43,7 +48,7 @@ def root_from(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes:
         else:
             made = node(made, sibling)
         place, last = place // 2, last // 2
-    assert last == 0, "the path is too short"
+    must(last == 0, "the path is too short")
     return made
 
 
@@ -54,11 +59,11 @@ def main(file: str, vkey: str) -> None:
         entry = base64.b64decode(one["entry"])
         head, checkpoint = one["proof"].split("\n\n", 1)
         first, index, *path = head.split("\n")
-        assert first == "c2sp.org/tlog-proof@v1"
+        must(first == "c2sp.org/tlog-proof@v1", "a proof of another form")
         size, root = open_checkpoint(checkpoint, vkey)
         leaf = hashlib.sha256(b"\x00" + entry).digest()
         number = int(index.removeprefix("index "))
-        assert root_from(leaf, number, size, [base64.b64decode(line) for line in path]) == root, "not in this log"
+        must(root_from(leaf, number, size, [base64.b64decode(line) for line in path]) == root, "not in this log")
         fields = json.loads(entry)
         print(f"{fields['stored_at']}  {fields['subject']}  is entry {number} of {size}")
 

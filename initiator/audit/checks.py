@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,6 @@ from initiator.core import chain, message, requester, tlog
 from initiator.core.events import Event, State
 from initiator.core.events import parse_time as moment
 from initiator.core.model import Operation, Request
-from initiator.core.requester import RequesterSignature
 from initiator.core.signature import Verifier
 from initiator.core.signer import PublicKey
 from initiator.core.spki import fingerprint
@@ -86,14 +85,15 @@ class Auditor:
     """Checks one log.
 
     Args:
-        initiator: the event-initiator key that signatures are held against; None: they are not.
+        initiators: the event-initiator keys, of all times, that signatures are held against; none: they are not.
         since: an older checkpoint of the same log, whose signature was verified.
     """
 
-    def __init__(self, reader: LogReader, initiator: PublicKey | None = None, since: Checkpoint | None = None) -> None:
+    def __init__(
+        self, reader: LogReader, initiators: Sequence[PublicKey] = (), since: Checkpoint | None = None
+    ) -> None:
         self._reader = reader
-        self._initiator = initiator
-        self._verifier = Verifier(initiator) if initiator else None
+        self._initiators = {fingerprint(key): Verifier(key) for key in initiators}
         self._since = since
         self.report = Report(size=reader.checkpoint.size, root=reader.checkpoint.root)
         self._next: int | None = None
@@ -234,11 +234,12 @@ class Auditor:
             yield "its message is for another id"
         if event.body.get("digest") != hashlib.sha256(parsed.signed).hexdigest():
             yield "its digest is not that of what was signed"
-        if self._verifier is not None and self._initiator is not None:
-            if not self._verifier.verify(parsed.signed, parsed.signature):
-                yield "its signature does not verify under the initiator's key"
-            if event.body.get("key_fingerprint") != fingerprint(self._initiator):
+        if self._initiators:
+            verifier = self._initiators.get(str(event.body.get("key_fingerprint")))
+            if verifier is None:
                 yield "it names another key than the initiator's"
+            elif not verifier.verify(parsed.signed, parsed.signature):
+                yield "its signature does not verify under the initiator's key"
         yield from _requester(event, parsed.request, self.report.counts)
 
 
@@ -251,7 +252,7 @@ def _requester(event: Event, request: Request, counts: Counter[str]) -> Iterator
     try:
         expires_at = None if given["expires_at"] is None else moment(given["expires_at"])
         asked = replace(request, expires_at=expires_at, labels=dict(given["labels"]))
-        signed = RequesterSignature(requester.parse_key(given["key"]), given["signature"])
-        requester.verify(signed, given["audience"], event.client, asked)
+        covered = requester.canonical_bytes(given["audience"], event.client, asked, given["reopens"])
+        requester.verify(requester.parse_key(given["key"]), given["signature"], covered)
     except (InitiatorError, KeyError, TypeError, ValueError, AttributeError):
         yield "its requester's signature does not verify"

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from initiator.audit.exporter import Exporter
     from initiator.audit.reading import LogReader
     from initiator.config.schema import Settings
-    from initiator.core.signer import PublicKey
 
 POLL_S = 1.0
 MOST_SHOWN = 50
@@ -149,27 +148,33 @@ def _refuse_initiators_key(settings: Settings, public: bytes) -> None:
 @audit.command()
 @click.argument("folder", type=_FOLDER)
 @_KEY
-@click.option("--initiator-key", help="event_initiator_pubkey of the nodes, hex or base64: verifies every signature.")
+@click.option(
+    "--initiator-key",
+    "initiator_keys",
+    multiple=True,
+    metavar="KEY",
+    help="event_initiator_pubkey of the nodes, hex or base64: verifies every signature. Each there ever was.",
+)
 @click.option("--algorithm", type=click.Choice(["p256", "ed25519"]), default="p256", show_default=True, help="Of it.")
 @click.option("--since", type=click.Path(dir_okay=False, path_type=Path), help="An older checkpoint of this log.")
 @_JSON
 def verify(
-    folder: Path, key_text: str, initiator_key: str | None, algorithm: Any, since: Path | None, as_json: bool
+    folder: Path, key_text: str, initiator_keys: tuple[str, ...], algorithm: Any, since: Path | None, as_json: bool
 ) -> None:
     """Check all that a log's files say. Exit code 0: all of it holds; 1: not, and where."""
     from initiator.audit.checks import Auditor
     from initiator.core.spki import parse_public_key
     from initiator.core.tlog import open_checkpoint
 
-    initiator: PublicKey | None = parse_public_key(initiator_key, algorithm) if initiator_key else None
+    initiators = [parse_public_key(text, algorithm) for text in initiator_keys]
     try:
         reader = _reader(folder, key_text)
         older = open_checkpoint(since.read_bytes(), _log_key(key_text)) if since else None
     except RejectError as error:
         _say_broken(error, as_json)
         sys.exit(1)
-    report = Auditor(reader, initiator, older).check()
-    _print_report(report, initiator is not None, as_json)
+    report = Auditor(reader, initiators, older).check()
+    _print_report(report, bool(initiators), as_json)
     sys.exit(0 if report.ok else 1)
 
 

@@ -120,7 +120,7 @@ class Calls:
             request = replace(request, expires_at=time.time() + EXPIRES_S[request.operation])
         headers = {wire.CONTENT_TYPE: "application/msgpack"} | ({REOPEN: handle.reopens} if handle.reopens else {})
         if self._signer is not None:
-            headers |= await self._signer.header(self._link.client, request)
+            headers |= await self._signer.header(self._link.client, request, handle.reopens)
         sequence = await self._link.submit(handle.op, wire.encode(request), headers, deadline)
         return replace(handle, request=request, sequence=sequence)
 

@@ -83,20 +83,20 @@ class RequestSigner:
     def __repr__(self) -> str:
         return f"RequestSigner({self.public_key})"
 
-    async def header(self, client: str, request: Request) -> dict[str, str]:
-        """The header of a request.
+    async def header(self, client: str, request: Request, reopens: str | None = None) -> dict[str, str]:
+        """The header of a request, which goes on after a failure where it names one.
 
         Raises:
             RejectedError: what `sign` returned is no signature of this key.
         """
-        message = requester.canonical_bytes(self._audience, client, request)
-        signed = RequesterSignature(self._key, await self._signature(message))
+        message = requester.canonical_bytes(self._audience, client, request, reopens)
+        signature = await self._signature(message)
         try:
-            requester.verify(signed, self._audience, client, request)
+            requester.verify(self._key, signature, message)
         except RejectError:
             reason = f"what was signed does not verify under {self.public_key}: is it another key's?"
             raise RejectedError(Code.REQUESTER_SIGNATURE_INVALID, reason, field="signer") from None
-        return {requester.HEADER: requester.format_header(signed)}
+        return {requester.HEADER: requester.format_header(RequesterSignature(self.public_key, signature))}
 
     async def _signature(self, message: bytes) -> bytes:
         if inspect.iscoroutinefunction(self._sign):

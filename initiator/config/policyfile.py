@@ -50,8 +50,8 @@ class TimesSection(Section):
 
     def window(self) -> patterns.TimeWindow:
         start, end = patterns.parse_clock(self.from_), patterns.parse_clock(self.until)
-        if start == end:
-            raise ValueError("from and until are the same: expected 00:00 and 24:00 for whole days")
+        if start == end or start == patterns.DAY_MINUTES:
+            raise ValueError("from and until: expected a time before 24:00, and another one; 00:00 and 24:00 are a day")
         return patterns.TimeWindow(patterns.parse_days(self.days), start, end, _zone(self.zone))
 
 

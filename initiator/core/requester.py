@@ -2,7 +2,8 @@
 
 The signed bytes are netstrings (`length:bytes,`) one after the other, so that no two requests share them and any
 language can write them: domain, audience, client, operation, each field of the operation in the order below,
-`expires_at`, `labels`. The operation's id is the nonce: a replay only joins its own operation.
+`expires_at`, `labels`, and the failure that it goes on after, if it does. The operation's id is the nonce: a replay
+joins its own operation. A request that was refused left no trace, so what is signed must expire.
 
 Header: `Initiator-Signature: KEY SIGNATURE`: the public key as `key_text` writes it, and padded base64.
 """
@@ -14,6 +15,7 @@ import binascii
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from initiator.core import events
 from initiator.core.model import KeygenRequest, Request, ReshareRequest, SignRequest
@@ -34,17 +36,18 @@ _RAW_HEX = re.compile(r"[0-9a-fA-F]{64}")
 
 @dataclass(frozen=True, slots=True)
 class RequesterSignature:
-    """A signature under one of a client's keys."""
+    """A signature under one of a client's keys, which `key` names as `key_text` does."""
 
-    key: PublicKey
+    key: str
     signature: bytes
 
 
-def canonical_bytes(audience: str, client: str, request: Request) -> bytes:
+def canonical_bytes(audience: str, client: str, request: Request, reopens: str | None = None) -> bytes:
     """What a client signs.
 
     Args:
         audience: which daemons it is for (`policy.audience`), so that one cluster's request is no other's.
+        reopens: the `failed` event that it asks to go on after.
     """
     match request:
         case KeygenRequest():
@@ -70,7 +73,8 @@ def canonical_bytes(audience: str, client: str, request: Request) -> bytes:
     expires_at = b"" if request.expires_at is None else events.format_time(request.expires_at).encode()
     pairs = sorted((key.encode(), value.encode()) for key, value in request.labels.items())
     labels = _joined(part for pair in pairs for part in pair)
-    return _joined((DOMAIN, audience.encode(), client.encode(), request.operation.encode(), *own, expires_at, labels))
+    head = (DOMAIN, audience.encode(), client.encode(), request.operation.encode())
+    return _joined((*head, *own, expires_at, labels, (reopens or "").encode()))
 
 
 def _joined(parts: Iterable[bytes]) -> bytes:
@@ -124,19 +128,19 @@ def key_text(key: PublicKey) -> str:
 
 def format_header(signed: RequesterSignature) -> str:
     """The header's value."""
-    return f"{key_text(signed.key)} {base64.b64encode(signed.signature).decode()}"
+    return f"{signed.key} {base64.b64encode(signed.signature).decode()}"
 
 
 def parse_header(value: str) -> RequesterSignature:
-    """A header's value.
+    """A header's value; whether there is such a key, and whose it is, is for the policy to say.
 
     Raises:
         RejectError: `REQUESTER_SIGNATURE_INVALID`: it has another form.
     """
     key, _, signature = value.partition(" ")
     try:
-        found = RequesterSignature(parse_key(key), base64.b64decode(signature, validate=True))
-    except (HaltError, binascii.Error, ValueError):
+        found = RequesterSignature(key, base64.b64decode(signature, validate=True))
+    except (binascii.Error, ValueError):
         found = None
     # malleability: one text for one signature
     if found is None or not 0 < len(found.signature) <= MAX_SIGNATURE_BYTES or format_header(found) != value:
@@ -144,28 +148,36 @@ def parse_header(value: str) -> RequesterSignature:
     return found
 
 
-def check_known(signed: RequesterSignature, keys: Sequence[PublicKey], client: str) -> None:
-    """Refuse a signature under any key but the client's own ones.
+def check_known(signed: RequesterSignature, keys: Sequence[PublicKey], client: str) -> PublicKey:
+    """The key of a signature, if it is one of the client's own ones.
 
     Raises:
         RejectError: `REQUESTER_SIGNATURE_INVALID`.
     """
     # substitution: a key that comes along with its signature proves nothing; only the policy says whose it is
-    if signed.key not in keys:
-        raise _invalid(f"this key is none of the {len(keys)} that the policy knows of {client}")
+    for key in keys:
+        if key_text(key) == signed.key:
+            return key
+    raise _invalid(f"this key is none of the {len(keys)} that the policy knows of {client}")
 
 
-def verify(signed: RequesterSignature, audience: str, client: str, request: Request) -> None:
-    """Refuse a signature that is not over this very request.
+def verify(key: PublicKey, signature: bytes, message: bytes) -> None:
+    """Refuse a signature that is not over this very message (see `canonical_bytes`).
 
     Raises:
         RejectError: `REQUESTER_SIGNATURE_INVALID`.
     """
-    if not Verifier(signed.key).verify(canonical_bytes(audience, client, request), signed.signature):
+    if not _verifier(key).verify(message, signature):
         raise _invalid(
             "the signature does not verify over this request: expected one over audience, client, operation, all "
-            "fields, expires_at and labels"
+            "fields, expires_at, labels and what it goes on after"
         )
+
+
+@lru_cache(maxsize=1024)
+def _verifier(key: PublicKey) -> Verifier:
+    """Loaded once: the checks of an Ed25519 key take longer than a verification."""
+    return Verifier(key)
 
 
 def _invalid(reason: str) -> RejectError:

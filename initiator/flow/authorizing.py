@@ -63,6 +63,7 @@ class Authorizing:
 
     Args:
         nodes_stream: see `NodeGateway.birth`.
+        key_fingerprint: of the key that the nodes trust now.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Authorizing:
         gate: SigningGate,
         clients: Clients,
         nodes_stream: Callable[[Operation], str | None],
+        key_fingerprint: str,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -85,6 +87,7 @@ class Authorizing:
         self._gate = gate
         self._clients = clients
         self._nodes_stream = nodes_stream
+        self._key = key_fingerprint
         self._clock = clock
         self._metrics = metrics
         self._desks: dict[tuple[str, str], list[_Desk]] = {}
@@ -116,7 +119,7 @@ class Authorizing:
     async def resume(self, work: Work, last: Entry, grant: Grant) -> Entry | None:
         """For an operation that was opened again: go on with the signature on record; None if there is none."""
         kept = await self._record.authorizing(last.event.client, work.operation, work.operation_id)
-        if kept is None:
+        if kept is None or kept.event.body["key_fingerprint"] != self._key:
             return None
         body = dict(kept.event.body) | {"awaits": list(grant.authorizers)}
         body.pop("reply_as")
@@ -144,7 +147,10 @@ class Authorizing:
         if isinstance(permitted, RejectError):
             return await self._journal.refuse(last, permitted)
         collected = self._valid(work.request, last.event)
-        missing = [name for name in _required(last.event, permitted) if name not in collected]
+        missing = [name for name in permitted.authorizers if name not in collected]
+        if self._key != last.event.body["key_fingerprint"]:
+            reason = "signed with a key that is not the nodes' any more"
+            return await self._journal.fail(last, Code.KEY_MISMATCH, reason, Outcome.NONE)
         if late := expired(last, self._clock.now()):
             reason = f"{late} without {', '.join(missing) or 'their signatures'}"
             return await self._journal.fail(last, Code.AUTHORIZERS_MISSING, reason, Outcome.NONE)
@@ -170,27 +176,24 @@ class Authorizing:
     async def _take(self, work: Work, last: Entry, received: _Received, missing: list[str]) -> Entry:
         """Record one answer, then tell its authorizer; returns what is recorded then."""
         answer, reply = received.answer, received.reply
-        name = answer.authorizer_id
-        if name not in missing:
-            if name in last.event.body["collected"]:
-                await self._confirm(reply, missing)
-            else:
-                await self._refuse(reply, name, _invalid("authorizer_id", "this authorizer is not asked"))
+        name, collected = answer.authorizer_id, dict(last.event.body["collected"])
+        if name not in missing and name not in collected:
+            await self._refuse(reply, name, _invalid("authorizer_id", "this authorizer is not asked"))
             return last
-        if answer.denied is not None:
-            reason = f"{name} says no: {answer.denied}"
-            entry = await self._journal.fail(
-                last, Code.AUTHORIZATION_DENIED, reason, Outcome.NONE, field=f"authorizers.{name}"
-            )
+        if answer.denied is not None:  # also by one who has signed: until complete bytes are recorded a no counts
+            reason, where = f"{name} says no: {answer.denied}", f"authorizers.{name}"
+            entry = await self._journal.fail(last, Code.AUTHORIZATION_DENIED, reason, Outcome.NONE, field=where)
             awaits = missing
         elif not self._verifies(name, _to_sign(work.request, last.event), answer.signature):
             reason = "the signature does not verify under this authorizer's key over what it was asked"
             await self._refuse(reply, name, _invalid("signature", reason))
             return last
+        elif name not in missing:
+            await self._confirm(reply, missing)
+            return last
         else:
             awaits = [one for one in missing if one != name]
-            collected = dict(last.event.body["collected"]) | {name: answer.signature}
-            body = dict(last.event.body) | {"collected": collected, "awaits": awaits}
+            body = dict(last.event.body) | {"collected": collected | {name: answer.signature}, "awaits": awaits}
             entry = await self._journal.move(last, State.AUTHORIZING, body)
         self._metrics.authorizations.labels(name, "signed" if answer.denied is None else "denied").inc()
         await self._confirm(reply, awaits)
@@ -208,7 +211,8 @@ class Authorizing:
             body.pop(name)
         recorded_at = self._clock.loop_time()
         with self._gate.recording(last) as recording:
-            entry = await self._journal.move(last, State.SIGNED, body, still=recording.still)
+            still = self._claims.still(recording, grant)
+            entry = await self._journal.move(last, State.SIGNED, body, still=still)
         work.recorded_at = recorded_at
         return entry
 
@@ -274,12 +278,6 @@ class Authorizing:
 
 def _invalid(name: str, reason: str) -> RejectError:
     return RejectError(Code.INVALID_FIELD, reason, field=name)
-
-
-def _required(event: Event, grant: Grant) -> list[str]:
-    """Who must sign: whom the rule in force now wants, and whoever was asked under the one before."""
-    names = dict.fromkeys((*grant.authorizers, *event.body["awaits"], *event.body["collected"]))
-    return list(names)
 
 
 def _to_sign(request: Request, event: Event) -> bytes:

@@ -10,14 +10,15 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NoReturn
 
-from initiator.allowances import Allowances
+from initiator.allowances import Allowances, Place
 from initiator.core import events
 from initiator.core.policy.rules import Grant
 from initiator.errors import Code, RejectError, RetryError
 from initiator.flow.clock import Clock
-from initiator.flow.gate import SigningGate
+from initiator.flow.gate import Recording, SigningGate
 from initiator.flow.journal import Journal
 from initiator.flow.reception import Reception
 from initiator.flow.room import Room
@@ -86,29 +87,29 @@ class Claims:
         if expires_at <= now:
             await self._let_expire(work, expires_at, reopened)
         self._room.check()
-        if grant.counts:
-            await self._take_places(work, grant, reopened)
-        return await self._record_claim(work, expires_at, grant, reopened)
+        taken = await self._take_places(work, grant, reopened) if grant.counts else []
+        return await self._record_claim(work, expires_at, taken, reopened)
 
-    async def _take_places(self, work: Work, grant: Grant, reopened: Entry | None) -> None:
+    async def _take_places(self, work: Work, grant: Grant, reopened: Entry | None) -> list[Place]:
         try:
-            await self._allowances.take(grant.counts)
+            return await self._allowances.take(grant.counts)
         except RejectError:
             await self._unless_claimed(work, reopened)  # a repeat of what is claimed already joins that
             raise
 
-    async def _record_claim(self, work: Work, expires_at: float, grant: Grant, reopened: Entry | None) -> Entry:
+    async def _record_claim(self, work: Work, expires_at: float, taken: list[Place], reopened: Entry | None) -> Entry:
         digest, labels = work.claimant.request_digest, work.request.labels
         try:
             return await self._journal.claim(
                 work.held, work.operation_id, digest, expires_at, work.encoding, labels, reopened
             )
-        except MovedError:
-            self._allowances.give_back(grant.counts)
+        except MovedError as moved:
+            if not moved.maybe_done:  # somebody else's, surely
+                self._allowances.give_back(taken)
             raise
         except RetryError as error:
             if not error.maybe_done:  # else it may be ours, and counts
-                self._allowances.give_back(grant.counts)
+                self._allowances.give_back(taken)
             raise
 
     async def permitted(self, work: Work) -> Grant | RejectError:
@@ -117,13 +118,22 @@ class Claims:
         Raises:
             RetryError: the record cannot be read now.
         """
+        if await self._reception.refused_before(work.held):
+            return RejectError(Code.POLICY_DENIED, "another replica has refused it, under other rules")
         try:
             grant = await self._reception.permit(work)
         except RejectError as error:
             return error
-        if await self._reception.refused_before(work.held):
-            return RejectError(Code.POLICY_DENIED, "another replica has refused it, under other rules")
         return work.refusal or grant
+
+    def still(self, recording: Recording, grant: Grant) -> Callable[[], None]:
+        """What is asked before the record of a signature is tried again: neither orders nor rules may have changed."""
+
+        def check() -> None:
+            recording.still()
+            self._reception.still(grant)
+
+        return check
 
     async def _signed_before(self, last: Entry) -> bool:
         event = last.event

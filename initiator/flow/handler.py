@@ -279,7 +279,10 @@ class Handler:
         claimant = work.claimant
         if last is None or last.event.request_seq == claimant.request_seq or work.refusal:
             return claimant  # one that is refused itself only asks what becomes of the other
-        stalled = self._clock.now() - last.stored_at > 2 * self._settings.worker.ack_wait_s
+        now, event = self._clock.now(), last.event
+        stalled = now - last.stored_at > 2 * self._settings.worker.ack_wait_s
+        if event.state is State.AUTHORIZING:  # people take their time; the request that holds it comes again by itself
+            stalled = now > event.expires_at + 2 * self._settings.worker.ack_wait_s
         return dataclasses.replace(claimant, stalled=stalled)
 
     async def _sign(self, work: Work, last: Entry) -> Entry:
@@ -309,13 +312,12 @@ class Handler:
         if isinstance(permitted, RejectError):
             return await self._journal.refuse(last, permitted)
         body = self._sealed_body(work, raw, signed, permitted)
-        if permitted.authorizers:
-            with self._gate.recording(last) as recording:
-                body = awaiting(body, permitted)
-                return await self._journal.move(last, State.AUTHORIZING, body, still=recording.still)
         recorded_at = self._clock.loop_time()
         with self._gate.recording(last) as recording:
-            entry = await self._journal.move(last, State.SIGNED, body, still=recording.still)
+            still = self._claims.still(recording, permitted)
+            if permitted.authorizers:
+                return await self._journal.move(last, State.AUTHORIZING, awaiting(body, permitted), still=still)
+            entry = await self._journal.move(last, State.SIGNED, body, still=still)
         work.recorded_at = recorded_at
         return entry
 

@@ -13,12 +13,14 @@ from typing import Any
 
 from initiator.config.schema import Settings
 from initiator.core import codec, events, message, requester, validate
+from initiator.core.lifecycle import REOPEN
 from initiator.core.model import ContentType, KeygenRequest, Operation, Request
 from initiator.core.policy.clients import check_operation
 from initiator.core.policy.conditions import Facts
 from initiator.core.policy.rules import Grant
 from initiator.core.requester import RequesterSignature
-from initiator.errors import RejectError
+from initiator.core.signer import PublicKey
+from initiator.errors import Code, RejectError, RetryError
 from initiator.flow.clients import Clients
 
 
@@ -53,23 +55,28 @@ class Intake:
         if value is None:
             return None
         signed = requester.parse_header(value)
-        self.check_known(client, signed)
-        requester.verify(signed, self._audience, client, request)
+        key = self.check_known(client, signed)
+        if request.expires_at is None:
+            # replay of what was refused: it left no trace, and only its own deadline ends it
+            raise RejectError(Code.MISSING_FIELD, "this field is required in a signed request", field="expires_at")
+        covered = requester.canonical_bytes(self._audience, client, request, headers.get(REOPEN))
+        requester.verify(key, signed.signature, covered)
         return signed
 
-    def evidence(self, request: Request, signed: RequesterSignature) -> dict[str, Any]:
+    def evidence(self, request: Request, signed: RequesterSignature, reopens: str | None) -> dict[str, Any]:
         """What of the signed bytes the record's other fields do not say, and the signature over them."""
         return {
-            "key": requester.key_text(signed.key),
+            "key": signed.key,
             "signature": signed.signature,
             "audience": self._audience,
             "expires_at": None if request.expires_at is None else events.format_time(request.expires_at),
             "labels": dict(request.labels),
+            "reopens": reopens,
         }
 
-    def check_known(self, client: str, signed: RequesterSignature) -> None:
-        """Raises RejectError where the policy, as it is now, does not know this key of the client's (any more)."""
-        requester.check_known(signed, self._clients.policy.keys.get(client, ()), client)
+    def check_known(self, client: str, signed: RequesterSignature) -> PublicKey:
+        """The key, as the policy knows it now; raises RejectError where it does not (any more)."""
+        return requester.check_known(signed, self._clients.policy.keys.get(client, ()), client)
 
     async def grant(self, client: str, request: Request, arrived_at: float, now: float, *, signed: bool) -> Grant:
         """The rule that lets `client` have this now.
@@ -83,14 +90,20 @@ class Intake:
             RetryError: who made the wallet cannot be read now.
         """
         operation = request.operation
+        owner, asked = None, isinstance(request, KeygenRequest)
+        while not asked and self._clients.policy.asks_owner(client, operation):
+            owner, asked = await self._owner_of(request.wallet_id), True
+        # reload race: what is decided on is read after the last wait
         check_operation(self._clients.permitted, client, operation)
         policy = self._clients.policy
-        owner = None
-        if not isinstance(request, KeygenRequest) and policy.asks_owner(client, operation):
-            owner = await self._owner_of(request.wallet_id)
         deadline_s = self.deadline(request, arrived_at) - arrived_at
         facts = Facts(client=client, request=request, at=now, deadline_s=deadline_s, signed=signed, owner=owner)
         return policy.permit(facts)
+
+    def still(self, grant: Grant) -> None:
+        """Raises RetryError where a grant is not of the policy that is in force now: it must be asked for again."""
+        if grant.version != self._clients.policy.version:
+            raise RetryError(Code.RECORD_BUSY, "the policy has changed meanwhile", delay_s=0.0)
 
     def deadline(self, request: Request, arrived_at: float) -> float:
         """When the daemon gives up, Unix seconds; the lane's own time where the request names none."""

@@ -73,9 +73,14 @@ class Reception:
         held = work.held
         if work.signature is None:
             work.signature = self._intake.signature_of(held.client, work.request, held.delivery.message.headers)
-        else:
+        grant = await self._grant(held, work.request, work.signature)
+        if work.signature is not None:
             self._intake.check_known(held.client, work.signature)  # it verified; its key may have been revoked since
-        return await self._grant(held, work.request, work.signature)
+        return grant
+
+    def still(self, grant: Grant) -> None:
+        """See `Intake.still`."""
+        self._intake.still(grant)
 
     async def _grant(self, held: Held, request: Request, signature: RequesterSignature | None) -> Grant:
         arrived_at, now = held.delivery.stored_at, self._clock.now()
@@ -85,7 +90,7 @@ class Reception:
         """The client's own word for a request, with all that an auditor needs to verify it; empty without one."""
         if work.signature is None:
             return {}
-        return {"requester": self._intake.evidence(work.request, work.signature)}
+        return {"requester": self._intake.evidence(work.request, work.signature, work.claimant.reopens)}
 
     def deadline(self, work: Work) -> float:
         """See `Intake.deadline`."""

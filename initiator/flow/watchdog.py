@@ -26,6 +26,8 @@ from initiator.record import CONTENT_TYPE
 log = get_logger()
 PART = "progress"
 LOOK_S = 10.0
+MOST_PASSED = 100
+"""Requests of one queue that are passed over since they wait for authorizers."""
 _MOVES = (
     State.COMPLETED,
     State.FAILED,
@@ -92,8 +94,10 @@ class Watchdog:
                     operation = subject.operation
                     if self._frozen(subject.client, operation):
                         self._frozen_until[operation] = self._clock.now()
-                    elif operation not in found or oldest.time < found[operation].time:
-                        found[operation] = oldest
+                        continue
+                    waits = await self._past_authorizers(subject.client, operation, oldest)
+                    if waits and (operation not in found or waits.time < found[operation].time):
+                        found[operation] = waits
             except InitiatorError as error:
                 if not self._js.connection.connected:
                     raise
@@ -125,13 +129,23 @@ class Watchdog:
                 break  # recent enough: what is newer changes nothing
             last = await self._js.last(subjects.EVENTS_STREAM, subjects.event("*", operation, "*", state))
             moved_at = max(moved_at, last.time if last else 0.0)
-        still_s = self._clock.now() - moved_at
-        if still_s > self._bounds[operation] and await self._waits_for_authorizers(operation, oldest):
-            return 0.0
-        return still_s
+        return self._clock.now() - moved_at
+
+    async def _past_authorizers(self, client: str, operation: Operation, oldest: Stored) -> Stored | None:
+        """The oldest request of a queue that waits for no people: those take their time, and end at their deadlines."""
+        for _ in range(MOST_PASSED):
+            if self._clock.now() - oldest.time <= self._bounds[operation]:
+                return oldest
+            if not await self._waits_for_authorizers(operation, oldest):
+                return oldest
+            subject = subjects.request(client, operation)
+            following = await self._js.next(subjects.requests_stream(client), subject, oldest.sequence + 1)
+            if following is None:
+                return None
+            oldest = following
+        return None
 
     async def _waits_for_authorizers(self, operation: Operation, oldest: Stored) -> bool:
-        """Whether the oldest request waits for people: that takes its time, and ends at its deadline."""
         try:
             encoding = codec.content_type(oldest.headers.get(CONTENT_TYPE))
         except RejectError:

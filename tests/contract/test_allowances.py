@@ -68,14 +68,37 @@ async def test_a_crash_costs_its_block_and_never_gives_a_place_twice(record_aren
 
 async def test_what_is_given_back_is_used_by_the_next(record_arena: Arena) -> None:
     of, (first, *_) = count(1), replicas(record_arena)
-    await first.take([of])
+    taken = await first.take([of])
     with pytest.raises(RejectError):
         await first.take([of])
-    first.give_back([of])
+    first.give_back(taken)
     await first.take([of])
     with pytest.raises(RejectError, match="all 1 places are taken until") as refused:
         await first.take([of])
     assert (refused.value.code, refused.value.field) == (Code.QUOTA_EXCEEDED, f"policy.limits.{of.limit}")
+
+
+async def test_what_was_taken_of_one_period_is_not_given_back_to_another(record_arena: Arena) -> None:
+    of, (one, *_) = count(1, period_s=1), replicas(record_arena)
+    taken = await one.take([of])
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(RejectError):
+                again = await one.take([of])
+                break
+            await asyncio.sleep(0.05)
+    assert again[0].period > taken[0].period
+    one.give_back(taken)
+    block = one._blocks[_key(of)]
+    assert block.left == 0
+
+
+async def test_a_lower_bound_holds_for_what_is_in_hand(record_arena: Arena) -> None:
+    of, (one, *_) = count(1000), replicas(record_arena)
+    assert await take_all(one, of, 5, at_once=1) == 5
+    lower = Count(of.limit, of.bucket, 3, of.period_s)
+    with pytest.raises(RejectError, match="all 3 places are taken"):
+        await one.take([lower])
 
 
 async def test_a_refusal_takes_nothing_of_the_other_limits(record_arena: Arena) -> None:

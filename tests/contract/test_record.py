@@ -133,6 +133,37 @@ async def test_who_lost_while_his_answer_was_lost_learns_who_won(record_arena: A
         await Record(Unsure(record_arena.racers[1], 1, stored=False)).append(event_of(operation_id), None)
     assert moved.value.last is not None
     assert moved.value.last.event.event_id == winner.event.event_id
+    assert moved.value.maybe_done  # for all that he knows he won first, and the other followed
+
+
+async def test_a_write_that_was_followed_before_its_answer_came_is_not_said_to_be_lost(record_arena: Arena) -> None:
+    """Its answer is lost, and somebody moves the operation on before it is looked for."""
+    (operation_id,) = fresh_ids()
+    js = Followed(record_arena.racers[0].connection)
+    with pytest.raises(MovedError) as moved:
+        await Record(js).append(event_of(operation_id), None)
+    assert moved.value.maybe_done
+    assert await history(record_arena, operation_id) == ["accepted", "failed"]
+    other = Record(record_arena.racers[1])
+    with pytest.raises(MovedError) as plain:
+        await other.append(event_of(operation_id), None)
+    assert not plain.value.maybe_done
+
+
+class Followed(JetStream):
+    """Loses the first answer, and lets another writer follow what was stored."""
+
+    lost = False
+
+    async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> PubAck:
+        ack = await super().publish(subject, data, headers)
+        if not self.lost:
+            self.lost = True
+            record = Record(JetStream(self.connection))
+            claim = await record.last(Operation.SIGN, subject.split(".")[4])
+            await record.append(event_of(subject.split(".")[4], State.FAILED), claim)
+            raise RetryError(Code.BUS_UNAVAILABLE, "the answer is lost", delay_s=0.0, maybe_done=True)
+        return ack
 
 
 async def test_an_endless_silence_ends_as_an_unknown_outcome(record_arena: Arena) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,19 @@ def signature(
     op: Operation = Operation.KEYGEN,
     audience: str = "initiator",
     key: ed25519.Ed25519PrivateKey = KEY,
+    reopens: str | None = None,
 ) -> dict[str, str]:
     """The header of a client that signs what it sends."""
     request = validate.parse_request(op, fields, ContentType.MSGPACK, RULES, time.time())
     public = PublicKey(algorithm="ed25519", encoded=key.public_key().public_bytes_raw())
-    signed = key.sign(requester.canonical_bytes(audience, client, request))
-    return {requester.HEADER: requester.format_header(RequesterSignature(public, signed))}
+    made = key.sign(requester.canonical_bytes(audience, client, request, reopens))
+    return {requester.HEADER: requester.format_header(RequesterSignature(requester.key_text(public), made))}
+
+
+def soon(**fields: Any) -> dict[str, Any]:
+    """A request that expires in ten minutes: what is signed must."""
+    at = datetime.fromtimestamp(int(time.time()) + 600, UTC)
+    return fields | {"expires_at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
 
 
 def keys_of(*clients: str) -> dict[str, Any]:

@@ -43,10 +43,18 @@ def compile_texts(patterns: Sequence[str], client: str) -> re.Pattern[str]:
 
 
 def _expression(pattern: str, client: str) -> str:
+    first, *others = [_fixed(part, client) for part in re.split(r"\*+", pattern)]
+    if not others:
+        return first
+    *middle, last = others
+    # backtracking: a text with many places to try would stall everybody; the first that fits is as good as any
+    return first + "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
+
+
+def _fixed(part: str, client: str) -> str:
     # injection: a client's name is put in as text, never as a pattern
-    parts = re.split(r"(\*|\?|\{client\})", pattern)
-    special = {"*": ".*", "?": ".", CLIENT: re.escape(client)}
-    return "".join(special.get(part, re.escape(part)) for part in parts)
+    special = {"?": ".", CLIENT: re.escape(client)}
+    return "".join(special.get(one, re.escape(one)) for one in re.split(r"(\?|\{client\})", part))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +162,7 @@ def parse_clock(value: str | int) -> int:
         minutes = int(found[1]) * 60 + int(found[2]) if found else -1
     else:
         minutes = value
-    if isinstance(value, bool) or not 0 <= minutes <= DAY_MINUTES:
+    # 20 is no hour: as a number it would be twenty minutes past midnight
+    if isinstance(value, bool) or not 0 <= minutes <= DAY_MINUTES or (isinstance(value, int) and value < 60):
         raise ValueError(f"expected a time of day from 00:00 to 24:00, got {str(value)[:16]!a}")
     return minutes

@@ -21,7 +21,7 @@ from initiator.bus.jetstream import JetStream
 from initiator.config.schema import NatsSettings
 from initiator.core.signer import PublicKey
 from initiator.core.tlog import Checkpoint, LogKey
-from tests.support.governed import KEYGEN, Governed, keys_of, name, signature
+from tests.support.governed import KEYGEN, Governed, keys_of, name, signature, soon
 from tests.support.harness import Bench, ScriptedSigner, bench, daemon, running, settings_for, sign_request
 
 ORIGIN = "audit.example.com/initiator"
@@ -57,7 +57,7 @@ class Place:
         return LogReader(FileStore(folder or self.folder), self.log_key)
 
     def verify(self, since: Checkpoint | None = None, folder: Path | None = None) -> Report:
-        return Auditor(self.reader(folder), self.initiator, since).check()
+        return Auditor(self.reader(folder), [self.initiator], since).check()
 
     def copy(self, to: Path) -> Path:
         """The same log, to be tampered with."""
@@ -86,7 +86,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
             await server.until("sign", one.tx_id, "published")
             await server.answer("sign", one.tx_id, server.sign_success(request))
             await server.until("sign", one.tx_id, "completed")
-            fields = {"wallet_id": name("s"), "labels": {"ticket": "7"}}
+            fields = soon(wallet_id=name("s"), labels={"ticket": "7"})
             await server.submit("keygen", fields, **signature(fields))
             await server.until("keygen", str(fields["wallet_id"]), "published")
             await server.rejection(await server.submit("keygen", {"wallet_id": "a b"}))

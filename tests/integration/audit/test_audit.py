@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,21 +17,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from initiator.audit import proofs
 from initiator.audit.checks import Auditor
 from initiator.audit.exporter import Exporter
-from initiator.audit.reading import LogReader, pack
 from initiator.audit.store import CHECKPOINT, FileStore
-from initiator.bus.jetstream import JetStream
-from initiator.config.schema import NatsSettings
-from initiator.core import tlog, trail
-from initiator.core.chain import HEADER, MOST_NAMES
+from initiator.core import tlog
+from initiator.core.chain import MOST_NAMES
 from initiator.core.model import Operation
-from initiator.core.tlog import Checkpoint, LogKey, format_signer_key
-from initiator.core.trail import Gap
+from initiator.core.tlog import LogKey, format_signer_key
 from initiator.errors import HaltError, RejectError
 from tests.integration.audit.conftest import ORIGIN, Place, many
 from tests.support.environment import environment
 from tests.support.governed import KEYGEN, Governed
-from tests.support.harness import Bench, bench, daemon, running, settings_for
-from tests.support.nats_cluster import connected
+from tests.support.harness import running
 from tests.support.pages import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -65,15 +59,14 @@ async def test_what_comes_later_is_appended_and_consistent_with_what_was(place: 
         await many(place.server, 5)
     await place.export()
     report = place.verify(since=older)
-    # the second daemon of this record has another key: its signatures are told, and nothing else
-    assert {one.what for one in report.findings} == {
-        "its signature does not verify under the initiator's key", "it names another key than the initiator's"
-    }  # fmt: skip
+    # the second daemon of this record has a key of its own: that is told, and nothing else
+    assert {one.what for one in report.findings} == {"it names another key than the initiator's"}
+    keys = [place.initiator, governed.signer.public_key]
+    assert Auditor(place.reader(), keys, older).check().ok
     assert report.size >= older.size + 15
     reader = place.reader()
     proof = tlog.prove_consistency(older.size, reader.checkpoint.size, reader.hashes)
     assert tlog.verify_consistency(older.size, older.root, reader.checkpoint.size, reader.checkpoint.root, proof)
-    Auditor(reader).check()
     assert Auditor(reader).check().ok
 
 
@@ -120,185 +113,6 @@ async def test_one_log_has_one_writer(place: Place) -> None:
 async def test_another_key_does_not_go_on_with_a_log(place: Place) -> None:
     with pytest.raises(RejectError, match="no signature of"):
         Exporter(place.js, FileStore(place.folder), Ed25519PrivateKey.generate(), ORIGIN)
-
-
-# --- tampering
-
-
-def entries_of(folder: Path, reader: LogReader) -> list[bytes]:
-    return list(reader.entries())
-
-
-def put_back(folder: Path, entries: list[bytes], size: int | None = None) -> None:
-    """Entries in the place of those that were there; tiles and checkpoint stay."""
-    size = len(entries) if size is None else size
-    for number in range(-(-size // 256)):
-        part = entries[number * 256 : (number + 1) * 256]
-        (folder / tlog.tile_path("entries", number, min(256, size - number * 256))).write_bytes(pack(part))
-
-
-def resign(folder: Path, entries: list[bytes], key: Ed25519PrivateKey) -> None:
-    """The whole log made anew by somebody who has the audit key: tiles, checkpoint and all."""
-    for path in (folder / "tile").rglob("*"):
-        if path.is_file():
-            path.unlink()
-    frontier, tiles = tlog.Frontier(), dict[tuple[int, int], bytearray]()
-    for entry in entries:
-        for level, number, made in frontier.append(tlog.leaf_hash(entry)):
-            if level % 8 == 0:
-                tiles.setdefault((level // 8, number // 256), bytearray()).extend(made)
-    for (level, number), data in tiles.items():
-        path = folder / tlog.tile_path(level, number, len(data) // 32)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    for number in range(-(-len(entries) // 256)):
-        (folder / tlog.tile_path("entries", number, min(256, len(entries) - number * 256))).parent.mkdir(
-            parents=True, exist_ok=True
-        )
-    put_back(folder, entries)
-    (folder / CHECKPOINT).write_bytes(tlog.sign_checkpoint(Checkpoint(ORIGIN, len(entries), frontier.root), key))
-
-
-def whats(place: Place, folder: Path, since: Checkpoint | None = None) -> list[str]:
-    try:
-        return [str(one) for one in place.verify(since, folder).findings]
-    except RejectError as error:
-        return [error.reason]
-
-
-async def test_a_changed_byte_of_an_entry_is_found(place: Place, tmp_path: Path) -> None:
-    folder = place.copy(tmp_path / "log")
-    path = folder / "tile/entries/000"
-    data = bytearray(path.read_bytes())
-    data[5000] ^= 1
-    path.write_bytes(data)
-    found = whats(place, folder)
-    assert any("changed: the entries do not give the root" in one for one in found)
-    assert any(re.search(r"tile/0/000: hash \d+ is not that of the entries below it", one) for one in found)
-
-
-@pytest.mark.parametrize("piece", ["tile/0/000", "tile/1/000.p/1"])
-async def test_a_changed_byte_of_a_tile_is_found(place: Place, tmp_path: Path, piece: str) -> None:
-    folder = place.copy(tmp_path / "log")
-    data = bytearray((folder / piece).read_bytes())
-    data[7] ^= 1
-    (folder / piece).write_bytes(data)
-    assert any(one.startswith(f"{piece}: hash 0") for one in whats(place, folder))
-
-
-async def test_a_changed_byte_of_the_checkpoint_is_found(place: Place, tmp_path: Path) -> None:
-    folder = place.copy(tmp_path / "log")
-    data = bytearray((folder / CHECKPOINT).read_bytes())
-    data[len(ORIGIN) + 8] ^= 1
-    (folder / CHECKPOINT).write_bytes(data)
-    assert whats(place, folder)
-
-
-@pytest.mark.parametrize("piece", ["checkpoint", "tile/entries/000", "tile/0/000"])
-async def test_a_missing_piece_is_found(place: Place, tmp_path: Path, piece: str) -> None:
-    folder = place.copy(tmp_path / "log")
-    (folder / piece).unlink()
-    assert any("missing" in one or "no log" in one for one in whats(place, folder))
-
-
-Tamper = Callable[[list[bytes]], list[bytes]]
-REMOVE: Tamper = lambda entries: entries[:40] + entries[41:]  # noqa: E731
-SWAP: Tamper = lambda entries: [*entries[:40], entries[41], entries[40], *entries[42:]]  # noqa: E731
-INSERT: Tamper = lambda entries: [*entries[:40], entries[39], *entries[40:]]  # noqa: E731
-
-
-@pytest.mark.parametrize("tamper", [REMOVE, SWAP, INSERT], ids=["removed", "reordered", "inserted"])
-async def test_entries_that_are_moved_about_are_found(place: Place, tmp_path: Path, tamper: Tamper) -> None:
-    folder = place.copy(tmp_path / "log")
-    size = place.reader().checkpoint.size
-    put_back(folder, [*tamper(entries_of(folder, place.reader())), b"{}"][:size], size)
-    assert any("root" in one for one in whats(place, folder))
-
-
-@pytest.mark.parametrize("tamper", [REMOVE, SWAP, INSERT], ids=["removed", "reordered", "inserted"])
-async def test_even_who_has_the_audit_key_cannot_move_them_about(place: Place, tmp_path: Path, tamper: Tamper) -> None:
-    """The sequences of the stream say so, and a checkpoint that somebody kept."""
-    folder = place.copy(tmp_path / "log")
-    resign(folder, tamper(entries_of(folder, place.reader())), place.key)
-    assert any("expected sequence" in one for one in whats(place, folder))
-    assert any("forked" in one or "truncated" in one for one in whats(place, folder, place.reader().checkpoint))
-
-
-async def test_who_has_the_audit_key_and_calls_it_a_gap_is_found_by_the_chain(place: Place, tmp_path: Path) -> None:
-    folder = place.copy(tmp_path / "log")
-    entries = entries_of(folder, place.reader())
-    gone = trail.decode(entries[40], lambda _: None)
-    assert not isinstance(gone, Gap)
-    entries[40] = trail.encode(Gap(gone.sequence, gone.sequence))
-    resign(folder, entries, place.key)
-    found = whats(place, folder)
-    assert any(f"names the event at {gone.sequence}, which is not in the log" in one for one in found)
-
-
-async def test_a_truncated_log_is_found_by_an_older_checkpoint(place: Place, tmp_path: Path) -> None:
-    folder = place.copy(tmp_path / "log")
-    resign(folder, entries_of(folder, place.reader())[:100], place.key)
-    found = whats(place, folder, place.reader().checkpoint)
-    assert any("truncated: an older checkpoint has" in one for one in found)
-
-
-async def test_a_forked_log_is_found_by_a_checkpoint_of_the_same_size(place: Place, tmp_path: Path) -> None:
-    folder = place.copy(tmp_path / "log")
-    entries = entries_of(folder, place.reader())
-    changed = trail.decode(entries[-1], lambda _: None)
-    assert not isinstance(changed, Gap)
-    entries[-1] = trail.encode(Gap(changed.sequence, changed.sequence))
-    resign(folder, entries, place.key)
-    assert any("forked" in one for one in whats(place, folder, place.reader().checkpoint))
-
-
-async def test_a_forged_signature_is_found_whoever_signs_the_log(place: Place, tmp_path: Path) -> None:
-    """An event that the daemon never signed, in a log that is whole otherwise."""
-    folder = place.copy(tmp_path / "log")
-    entries = entries_of(folder, place.reader())
-    index, entry = next(
-        (index, one)
-        for index, raw in enumerate(entries)
-        if not isinstance(one := trail.decode(raw, lambda _: None), Gap) and one.subject.endswith("w1.signed.sealed")
-    )
-    forged = entry.data.replace(b'"wallet_id":"w1"', b'"wallet_id":"w9"')
-    assert forged != entry.data
-    fields = {name: getattr(entry, name) for name in ("sequence", "stored_at", "subject", "content_type", "chain")}
-    entries[index] = trail.encode(trail.Recorded(**fields, data=forged))
-    resign(folder, entries, place.key)
-    found = whats(place, folder)
-    assert any(f"entry {index}" in one and "does not verify under the initiator's key" in one for one in found)
-    assert any("names another event than the one that the log has" in one for one in found)
-
-
-async def test_a_stream_that_is_made_anew_without_one_event_is_found(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The stream takes no deletes, so somebody who rules NATS makes another one before it is exported."""
-    async with bench(tmp_path_factory.mktemp("removed")) as server:
-        governed = Governed(server, tmp_path)
-        js = JetStream(await connected(NatsSettings(servers=(server.url,))))
-        key = Ed25519PrivateKey.generate()
-        one = Place(server, js, tmp_path / "log", key, governed.signer.public_key)
-        async with daemon(settings_for(server.url), governed.signer):
-            await many(server, 10)
-        await make_anew_without(server, sequence=12)
-        await one.export()
-        report = one.verify()
-        await js.connection.close()
-    assert report.counts["sequences that were gone before they were exported"] == 1
-    assert any("names the event at 12, which is not in the log" in finding.what for finding in report.findings)
-
-
-async def make_anew_without(server: Bench, sequence: int) -> None:
-    last = (await server.js.stream_info("INITIATOR_EVENTS")).state.last_seq
-    kept = [await server.js.get_msg("INITIATOR_EVENTS", number) for number in range(1, last + 1)]
-    await server.js.delete_stream("INITIATOR_EVENTS")
-    await server.js.add_stream(name="INITIATOR_EVENTS", subjects=["initiator.event.>", "initiator.reject.>"])
-    for message in kept:
-        headers = {name: value for name, value in (message.headers or {}).items() if name in ("Content-Type", HEADER)}
-        await server.js.publish(message.subject or "", message.data or b"", headers=headers)
-    await server.js.delete_msg("INITIATOR_EVENTS", sequence)
 
 
 # --- proofs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import time
@@ -16,23 +15,14 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from nats.aio.msg import Msg
 
-from initiator.core import authorization, message, subjects
-from initiator.core.authorization import Answer, Asking
+from initiator.core import authorization, message
+from initiator.core.authorization import Answer
 from initiator.core.model import Operation
 from initiator.core.signature import Verifier
-from initiator.core.spki import p256_public_key
-from tests.support.governed import KEYGEN, Governed, name
-from tests.support.harness import Bench, bench, running, sign_request
-
-RISK = ed25519.Ed25519PrivateKey.generate()
-OPS = ec.generate_private_key(ec.SECP256R1())
-AUTHORIZERS = {
-    "risk": {"algorithm": "ed25519", "public_key": RISK.public_key().public_bytes_raw().hex()},
-    "ops": {"algorithm": "p256", "public_key": p256_public_key(OPS.public_key()).hex},
-}
-BOTH = KEYGEN | {"authorizers": ["risk", "ops"]}
+from tests.support.authorizers import AUTHORIZERS, BOTH, OPS, RISK, Authorizers, signed
+from tests.support.governed import Governed, name
+from tests.support.harness import Bench, bench, running
 
 
 @pytest_asyncio.fixture
@@ -46,55 +36,6 @@ def governed(server: Bench, tmp_path: Path) -> Governed:
     one = Governed(server, tmp_path)
     one.write([BOTH], authorizers=AUTHORIZERS)
     return one
-
-
-class Authorizers:
-    """Hears what authorizers are asked, and answers for them."""
-
-    def __init__(self, server: Bench) -> None:
-        self._server = server
-        self.asked: list[Asking] = []
-        self._arrived = asyncio.Event()
-
-    async def listen(self) -> None:
-        async def on_asking(received: Msg) -> None:
-            asking = authorization.decode_asking(received.data)
-            assert (
-                received.subject
-                == f"initiator.authorize.{asking.authorizer_id}.{asking.operation}.{asking.operation_id}"
-            )
-            self.asked.append(asking)
-            self._arrived.set()
-
-        await self._server.nc.subscribe("initiator.authorize.>", cb=on_asking)
-        await self._server.nc.flush()
-
-    async def asking(self, authorizer: str, operation_id: str, after: int = 0) -> Asking:
-        """The next thing that one is asked about an operation."""
-        async with asyncio.timeout(15):
-            while True:
-                for asking in self.asked[after:]:
-                    if (asking.authorizer_id, asking.operation_id) == (authorizer, operation_id):
-                        return asking
-                self._arrived.clear()
-                await self._arrived.wait()
-
-    async def answer(self, asking: Asking, data: bytes, authorizer: str = "") -> dict[str, Any]:
-        """The daemon's reply."""
-        subject = subjects.authorized(authorizer or asking.authorizer_id, asking.operation, asking.operation_id)
-        reply = await self._server.nc.request(subject, data, timeout=5)
-        body: dict[str, Any] = json.loads(reply.data)
-        return body
-
-    async def sign(self, authorizer: str, operation_id: str) -> dict[str, Any]:
-        asking = await self.asking(authorizer, operation_id)
-        return await self.answer(asking, authorization.encode_answer(signed(asking)))
-
-
-def signed(asking: Asking) -> Answer:
-    raw = asking.to_sign()
-    made = RISK.sign(raw) if asking.authorizer_id == "risk" else OPS.sign(raw, ec.ECDSA(hashes.SHA256()))
-    return Answer(asking.authorizer_id, made)
 
 
 @pytest_asyncio.fixture
@@ -211,6 +152,20 @@ async def test_who_says_no_ends_it(governed: Governed, authorizers: Authorizers)
     assert await server.published("keygen") == 0
 
 
+async def test_who_has_signed_may_still_say_no(governed: Governed, authorizers: Authorizers) -> None:
+    server, wallet = governed.server, name("w")
+    async with running(governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet})
+        await authorizers.sign("risk", wallet)
+        asking = await authorizers.asking("risk", wallet)
+        false = authorization.encode_answer(Answer("risk", b"x" * 64))
+        assert (await authorizers.answer(asking, false))["state"] == "refused"
+        denied = authorization.encode_answer(Answer("risk", denied="stop"))
+        assert (await authorizers.answer(asking, denied))["state"] == "recorded"
+        event = await server.until("keygen", wallet)
+        assert (event["code"], event["outcome"]) == ("AUTHORIZATION_DENIED", "none")
+
+
 async def test_at_the_deadline_it_fails_naming_who_is_missing(governed: Governed, authorizers: Authorizers) -> None:
     server, wallet = governed.server, name("w")
     async with running(governed.app()):
@@ -268,113 +223,6 @@ async def test_a_result_for_what_nobody_could_have_got_is_forged(governed: Gover
         await authorizers.sign("risk", wallet)
         await authorizers.sign("ops", wallet)
         await server.until("keygen", wallet, "published")
-
-
-async def test_rules_that_change_meanwhile_are_asked_again(governed: Governed, authorizers: Authorizers) -> None:
-    server = governed.server
-    denied, more = name("d"), name("w")
-    async with running(governed.app()):
-        for wallet in (denied, more):
-            await server.submit("keygen", {"wallet_id": wallet})
-            await authorizers.sign("risk", wallet)
-        three = AUTHORIZERS | {"third": dict(AUTHORIZERS["risk"])}
-        rule = BOTH | {"authorizers": ["risk", "ops", "third"], "wallets": ["w*"]}
-        governed.write([rule], authorizers=three)
-        event = await server.until("keygen", denied)
-        assert (event["code"], event["outcome"], event["field"]) == ("POLICY_DENIED", "none", "policy.rules.keygen")
-        await authorizers.sign("ops", more)
-        asking = await authorizers.asking("third", more)
-        answer = Answer("third", RISK.sign(asking.to_sign()))
-        assert (await authorizers.answer(asking, authorization.encode_answer(answer)))["missing"] == []
-        await server.until("keygen", more, "published")
-
-
-async def test_a_key_that_is_replaced_meanwhile_is_asked_anew(governed: Governed, authorizers: Authorizers) -> None:
-    server, wallet = governed.server, name("w")
-    async with running(governed.app()):
-        await server.submit("keygen", {"wallet_id": wallet})
-        await authorizers.sign("risk", wallet)
-        seen = len(authorizers.asked)
-        other = ed25519.Ed25519PrivateKey.generate()
-        changed = {"algorithm": "ed25519", "public_key": other.public_key().public_bytes_raw().hex()}
-        governed.write([BOTH], authorizers=AUTHORIZERS | {"risk": changed})
-        asking = await authorizers.asking("risk", wallet, after=seen)
-        await authorizers.answer(asking, authorization.encode_answer(Answer("risk", other.sign(asking.to_sign()))))
-        await authorizers.sign("ops", wallet)
-        await server.until("keygen", wallet, "published")
-
-
-async def test_who_waits_for_people_holds_up_nobody(governed: Governed, authorizers: Authorizers) -> None:
-    free = {"id": "free", "effect": "allow", "wallets": ["f*"]}
-    governed.write([free, BOTH], authorizers=AUTHORIZERS)
-    server = governed.server
-    lanes = {"keygen": {"in_flight": 1}}
-    async with running(governed.app(worker={"lookahead": 1}, mpcium=lanes)):
-        for _ in range(5):
-            await server.submit("keygen", {"wallet_id": name("w")})
-        wallet = name("f")
-        await server.submit("keygen", {"wallet_id": wallet})
-        await server.until("keygen", wallet, "published")
-
-
-async def test_a_repeated_request_joins_and_asks_nobody_twice(governed: Governed, authorizers: Authorizers) -> None:
-    server, wallet = governed.server, name("w")
-    async with running(governed.app()):
-        await server.submit("keygen", {"wallet_id": wallet})
-        await authorizers.asking("ops", wallet)
-        await server.submit("keygen", {"wallet_id": wallet})
-        await asyncio.sleep(1)
-        assert len([one for one in authorizers.asked if one.operation_id == wallet]) == 2
-        await authorizers.sign("risk", wallet)
-        await authorizers.sign("ops", wallet)
-        await server.until("keygen", wallet, "published")
-        await server.answer("keygen", wallet, server.keygen_success(wallet))
-        assert await server.all_acked()
-    assert (governed.signer.calls, await server.published("keygen")) == (1, 1)
-
-
-@pytest.mark.parametrize("op", ["sign", "reshare"])
-async def test_signatures_and_reshares_are_authorized_too(
-    governed: Governed, authorizers: Authorizers, op: str
-) -> None:
-    governed.write([{"id": "all", "effect": "allow", "authorizers": ["risk"]}], authorizers=AUTHORIZERS)
-    server, wallet = governed.server, name("w")
-    got: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def on_reshare(received: Msg) -> None:
-        got.put_nowait(received.data)
-        await received.respond(b"")
-
-    await server.nc.subscribe("mpc:reshare", cb=on_reshare)
-    async with running(governed.app()):
-        if op == "sign":
-            fields = sign_request(wallet, derivation_path=[1, 2])
-            await server.submit("sign", fields)
-            await authorizers.sign("risk", fields["tx_id"])
-            await server.until("sign", fields["tx_id"], "published")
-            data, _ = await server.event_at_nodes("sign", fields["tx_id"])
-        else:
-            fields = {"session_id": name("s"), "node_ids": ["node0", "node1"], "new_threshold": 1,
-                      "key_type": "ed25519", "wallet_id": wallet}  # fmt: skip
-            await server.submit("reshare", fields)
-            await authorizers.sign("risk", fields["session_id"])
-            data = await asyncio.wait_for(got.get(), 10)
-    event = message.parse_event(Operation(op), data)
-    [authorized] = event.authorizer_signatures
-    RISK.public_key().verify(authorized.signature, message.authorizer_bytes(event.request, event.signature))
-
-
-async def test_an_authorizer_that_comes_late_is_asked_again(governed: Governed, server: Bench) -> None:
-    wallet = name("w")
-    async with running(governed.app()):
-        await server.submit("keygen", {"wallet_id": wallet})
-        await server.until("keygen", wallet, "accepted")
-        await asyncio.sleep(0.5)
-        late = Authorizers(server)
-        await late.listen()
-        began = time.monotonic()
-        await late.asking("risk", wallet)
-        assert time.monotonic() - began < 6
 
 
 def _in(seconds: float) -> str:

@@ -13,7 +13,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from initiator.app import App
-from tests.support.governed import KEYGEN, Governed, keys_of, name, signature
+from tests.support.governed import KEYGEN, Governed, keys_of, name, signature, soon
 from tests.support.harness import Bench, bench, running, settings_for, sign_request, source
 
 
@@ -240,7 +240,7 @@ async def test_rules_that_change_while_kms_is_slow_stop_what_they_deny(governed:
 async def test_a_key_that_is_withdrawn_while_kms_is_slow_signs_nothing_more(governed: Governed) -> None:
     governed.write([KEYGEN | {"signed": True}], clients=keys_of("alice"))
     governed.signer.script = [1.0]
-    server, fields = governed.server, {"wallet_id": name("w")}
+    server, fields = governed.server, soon(wallet_id=name("w"))
     async with running(governed.app()) as app:
         await server.submit("keygen", fields, **signature(fields))
         await server.until("keygen", fields["wallet_id"], "accepted")

@@ -32,26 +32,36 @@ EDWARDS = ed25519.Ed25519PrivateKey.generate()
 P256 = ec.generate_private_key(ec.SECP256R1())
 
 
-def signed_by_edwards(request: Request, client: str = "alice", audience: str = "initiator") -> RequesterSignature:
-    key = PublicKey(algorithm="ed25519", encoded=EDWARDS.public_key().public_bytes_raw())
-    return RequesterSignature(key, EDWARDS.sign(canonical_bytes(audience, client, request)))
+EDWARDS_KEY = PublicKey(algorithm="ed25519", encoded=EDWARDS.public_key().public_bytes_raw())
+P256_KEY = p256_public_key(P256.public_key())
 
 
-def signed_by_p256(request: Request) -> RequesterSignature:
-    signature = P256.sign(canonical_bytes("initiator", "alice", request), ec.ECDSA(hashes.SHA256()))
-    return RequesterSignature(p256_public_key(P256.public_key()), signature)
+def signed_by_edwards(request: Request, client: str = "alice", reopens: str | None = None) -> bytes:
+    return EDWARDS.sign(canonical_bytes("initiator", client, request, reopens))
+
+
+def signed_by_p256(request: Request) -> bytes:
+    return P256.sign(canonical_bytes("initiator", "alice", request), ec.ECDSA(hashes.SHA256()))
+
+
+def verify(signature: bytes, request: Request, audience: str = "initiator", client: str = "alice", **more: Any) -> None:
+    requester.verify(EDWARDS_KEY, signature, canonical_bytes(audience, client, request, **more))
+
+
+def header() -> str:
+    return requester.format_header(RequesterSignature(requester.key_text(EDWARDS_KEY), signed_by_edwards(SIGN)))
 
 
 def test_the_form_byte_for_byte() -> None:
     assert canonical_bytes("initiator", "alice", SIGN) == (
         b"32:initiator-requester-signature-v1,9:initiator,5:alice,4:sign,7:ed25519,2:w1,3:sol,2:t1,2:\x01\x02,6:44/501,"
-        b"24:2026-09-21T14:13:20.500Z,16:1:a,1:1,1:b,1:2,,"
+        b"24:2026-09-21T14:13:20.500Z,16:1:a,1:1,1:b,1:2,,0:,"
     )
     assert canonical_bytes("eu", "bob", KEYGEN) == (
-        b"32:initiator-requester-signature-v1,2:eu,3:bob,6:keygen,2:w1,0:,0:,"
+        b"32:initiator-requester-signature-v1,2:eu,3:bob,6:keygen,2:w1,0:,0:,0:,"
     )
     assert canonical_bytes("eu", "bob", RESHARE) == (
-        b"32:initiator-requester-signature-v1,2:eu,3:bob,7:reshare,2:s1,10:2:n0,2:n1,,1:1,9:secp256k1,2:w1,0:,0:,"
+        b"32:initiator-requester-signature-v1,2:eu,3:bob,7:reshare,2:s1,10:2:n0,2:n1,,1:1,9:secp256k1,2:w1,0:,0:,0:,"
     )
 
 
@@ -65,9 +75,9 @@ def test_the_form_byte_for_byte() -> None:
 )  # fmt: skip
 def test_nothing_of_a_request_can_be_changed(change: dict[str, Any]) -> None:
     signed = signed_by_edwards(SIGN)
-    requester.verify(signed, "initiator", "alice", SIGN)
+    verify(signed, SIGN)
     with pytest.raises(RejectError) as caught:
-        requester.verify(signed, "initiator", "alice", dataclasses.replace(SIGN, **change))
+        verify(signed, dataclasses.replace(SIGN, **change))
     assert (caught.value.code, caught.value.field) == (Code.REQUESTER_SIGNATURE_INVALID, "Initiator-Signature")
 
 
@@ -75,30 +85,37 @@ def test_nothing_of_a_request_can_be_changed(change: dict[str, Any]) -> None:
 def test_nothing_of_a_reshare_can_be_changed(change: dict[str, Any]) -> None:
     signed = signed_by_edwards(RESHARE)
     with pytest.raises(RejectError):
-        requester.verify(signed, "initiator", "alice", dataclasses.replace(RESHARE, **change))
+        verify(signed, dataclasses.replace(RESHARE, **change))
 
 
 def test_it_is_for_one_client_and_one_cluster() -> None:
     signed = signed_by_edwards(SIGN)
     for audience, client in (("initiator", "bob"), ("other", "alice")):
         with pytest.raises(RejectError, match="does not verify over this request"):
-            requester.verify(signed, audience, client, SIGN)
+            verify(signed, SIGN, audience, client)
+
+
+def test_what_it_goes_on_after_is_covered() -> None:
+    """Replay: who has seen a request that failed must not be able to have it opened again."""
+    with pytest.raises(RejectError):
+        verify(signed_by_edwards(SIGN), SIGN, reopens="0123456789abcdef")
+    verify(signed_by_edwards(SIGN, reopens="0123456789abcdef"), SIGN, reopens="0123456789abcdef")
 
 
 def test_both_kinds_of_keys_sign() -> None:
-    for signed in (signed_by_edwards(SIGN), signed_by_p256(SIGN)):
-        value = requester.format_header(signed)
-        again = requester.parse_header(value)
-        assert again == signed
-        requester.check_known(again, [signed.key], "alice")
-        requester.verify(again, "initiator", "alice", SIGN)
+    for key, signature in ((EDWARDS_KEY, signed_by_edwards(SIGN)), (P256_KEY, signed_by_p256(SIGN))):
+        signed = RequesterSignature(requester.key_text(key), signature)
+        assert requester.parse_header(requester.format_header(signed)) == signed
+        assert requester.check_known(signed, [EDWARDS_KEY, P256_KEY], "alice") == key
+        requester.verify(key, signature, canonical_bytes("initiator", "alice", SIGN))
 
 
 def test_a_key_that_comes_along_proves_nothing() -> None:
+    signed = requester.parse_header(header())
     with pytest.raises(RejectError, match="none of the 1 that the policy knows of alice"):
-        requester.check_known(signed_by_edwards(SIGN), [signed_by_p256(SIGN).key], "alice")
+        requester.check_known(signed, [P256_KEY], "alice")
     with pytest.raises(RejectError, match="none of the 0"):
-        requester.check_known(signed_by_edwards(SIGN), [], "alice")
+        requester.check_known(signed, [], "alice")
 
 
 @pytest.mark.parametrize(
@@ -109,32 +126,31 @@ def test_a_key_that_comes_along_proves_nothing() -> None:
     ],
 )  # fmt: skip
 def test_a_header_has_one_form(odd: str) -> None:
-    key, signature = requester.format_header(signed_by_edwards(SIGN)).split(" ")
+    key, signature = header().split(" ")
     value = odd.format(key=key, sig=signature, lower=key.lower(), long=base64.b64encode(bytes(129)).decode())
     with pytest.raises(RejectError) as caught:
-        requester.parse_header(value)
+        requester.check_known(requester.parse_header(value), [EDWARDS_KEY], "alice")
     assert caught.value.code is Code.REQUESTER_SIGNATURE_INVALID
     assert signature not in caught.value.reason
 
 
 def test_a_p256_header_has_one_form() -> None:
-    """The same key in hex is no header: one text for one signature."""
-    signed = signed_by_p256(SIGN)
-    _key, signature = requester.format_header(signed).split(" ")
+    """The same key in hex is not the one that the policy knows: one text for one signature."""
+    signed = RequesterSignature(P256_KEY.hex, signed_by_p256(SIGN))
     with pytest.raises(RejectError):
-        requester.parse_header(f"{signed.key.hex} {signature}")
+        requester.check_known(signed, [P256_KEY], "alice")
 
 
 def test_nkeys_are_those_of_nats() -> None:
     seed = nkeys.encode_seed(EDWARDS.private_bytes_raw(), nkeys.PREFIX_BYTE_USER)
     user = nkeys.from_seed(seed)
-    assert requester.key_text(signed_by_edwards(SIGN).key) == user.public_key.decode()
-    assert user.sign(canonical_bytes("initiator", "alice", SIGN)) == signed_by_edwards(SIGN).signature
+    assert requester.key_text(EDWARDS_KEY) == user.public_key.decode()
+    assert user.sign(canonical_bytes("initiator", "alice", SIGN)) == signed_by_edwards(SIGN)
 
 
 @pytest.mark.parametrize("position", [1, 20, 55])
 def test_a_mistyped_nkey_is_found(position: int) -> None:
-    text = requester.key_text(signed_by_edwards(SIGN).key)
+    text = requester.key_text(EDWARDS_KEY)
     typo = "A" if text[position] != "A" else "B"
     with pytest.raises(HaltError, match="mistyped"):
         requester.parse_key(text[:position] + typo + text[position + 1 :])

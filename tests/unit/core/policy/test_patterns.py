@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -47,6 +48,18 @@ def test_a_pattern_without_wildcards_holds_for_itself_alone(one: str, other: str
     compiled = patterns.compile_texts([plain], "alice")
     assert compiled.fullmatch(plain) is not None
     assert (compiled.fullmatch(other) is not None) is (other == plain)
+
+
+@given(st.text("ab", max_size=8), st.text("ab*?", min_size=1, max_size=6))
+def test_wildcards_mean_what_fnmatch_means(text: str, pattern: str) -> None:
+    compiled = patterns.compile_texts([pattern], "alice")
+    assert (compiled.fullmatch(text) is not None) is fnmatch.fnmatchcase(text, pattern)
+
+
+def test_no_text_makes_a_pattern_slow() -> None:
+    """Each star multiplies the work of a matcher that tries all places: twenty would never end."""
+    compiled = patterns.compile_texts(["*-" * 20 + "hot"], "alice")
+    assert compiled.fullmatch("-" * 10_000) is None
 
 
 @pytest.mark.parametrize("pattern", ["", "{Client}", "{client", "x}", "{wallet}", "{}"])
@@ -149,7 +162,7 @@ def test_a_time_of_day(value: str | int, minutes: int) -> None:
     assert patterns.parse_clock(value) == minutes
 
 
-@pytest.mark.parametrize("value", ["8:00", "24:01", "12:60", "noon", -1, 1441, True])
+@pytest.mark.parametrize("value", ["8:00", "24:01", "12:60", "noon", -1, 1441, True, 20])
 def test_no_time_of_day(value: str | int) -> None:
     with pytest.raises(ValueError, match="expected a time of day"):
         patterns.parse_clock(value)
