@@ -31,6 +31,7 @@ _COMMANDS = {
     "unfreeze": ("initiator.cli.freeze:unfreeze", "Lift a freeze."),
     "stopline": ("initiator.cli.stopline:stopline", "No more than so many signatures until somebody raises it."),
     "config": ("initiator.cli.config:config", "Show, check or print an example of the configuration."),
+    "authorizer": ("initiator.cli.authorizer:authorizer", "Sign what others must sign, too: a service, or a person."),
     "audit": ("initiator.cli.audit:audit", "Export the record as a log, verify and prove it."),
     "policy": ("initiator.cli.policy:policy", "Check, explain and test the policy."),
     "dlq": ("initiator.cli.dlq:dlq", "Show, replay or drop dead letters."),

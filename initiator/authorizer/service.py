@@ -1,0 +1,99 @@
+"""An authorizer as a service: it hears what it is asked, decides by its rules, answers, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import Any
+
+from initiator.authorizer.desk import Case, Decision, Desk
+from initiator.bus.connection import Connection, Message
+from initiator.core import authorization, subjects
+from initiator.core.authorization import Answer
+from initiator.errors import InitiatorError, RejectError
+from initiator.log import get_logger
+
+log = get_logger()
+REPLY_S = 5.0
+MOST_AT_ONCE = 64
+
+
+async def reply_to(connection: Connection, case: Case, answer: Answer) -> dict[str, Any]:
+    """Send an answer; returns what the daemon says of it, empty where nobody holds the operation now.
+
+    An answer that nobody took is asked for again.
+    """
+    asking = case.asking
+    subject = subjects.authorized(asking.authorizer_id, asking.operation, asking.operation_id)
+    try:
+        reply = await connection.request(subject, authorization.encode_answer(answer), timeout_s=REPLY_S)
+        said = json.loads(reply.data)
+    except (InitiatorError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+class AuthorizerService:
+    """Answers by rules, until it is told to stop."""
+
+    def __init__(self, desk: Desk, connection: Connection) -> None:
+        self._desk = desk
+        self._connection = connection
+        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told: set[str] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Raises RetryError where NATS cannot be reached at the start."""
+        await self._connection.subscribe(subjects.authorize(self._desk.authorizer_id, "*", "*"), self._on_asking)
+        log.info("authorizer.started", authorizer=self._desk.authorizer_id)
+        await stop.wait()
+        for task in tuple(self._tasks):
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        log.info("authorizer.stopped")
+
+    async def _on_asking(self, received: Message) -> None:
+        await self._slots.acquire()
+        task = asyncio.create_task(self._answer(received))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if not task.cancelled() and (error := task.exception()):
+            log.error("authorizer.failed", error_type=type(error).__name__)
+
+    async def _answer(self, received: Message) -> None:
+        now = time.time()
+        try:
+            case = self._desk.read(received.subject, received.data, now)
+        except RejectError as error:
+            log.warning("authorizer.refused", code=error.code.value, field=error.field, reason=error.reason)
+            return
+        decision = self._desk.decide(case, now)
+        if not decision.signs and not decision.denies:
+            self._say_once("authorizer.left", case, decision)
+            return
+        no = Answer(self._desk.authorizer_id, denied=decision.reason)
+        answer = await self._desk.sign(case) if decision.signs else no
+        said = await reply_to(self._connection, case, answer)
+        event = "authorizer.approved" if decision.signs else "authorizer.denied"
+        log.info(event, **_about(case), rule=decision.rule, state=said.get("state", "nobody holds it now"))
+
+    def _say_once(self, event: str, case: Case, decision: Decision) -> None:
+        """It is asked again every few seconds: one line is enough."""
+        key = f"{case.asking.operation} {case.asking.operation_id}"
+        if key not in self._told:
+            if len(self._told) > 10_000:
+                self._told.clear()
+            self._told.add(key)
+            log.info(event, **_about(case), rule=decision.rule)
+
+
+def _about(case: Case) -> dict[str, Any]:
+    asking, signed = case.asking, bool(case.signed_by)
+    return {"op": asking.operation.value, "id": asking.operation_id, "client": asking.client, "signed": signed}

@@ -1,0 +1,315 @@
+"""An authorizer beside a daemon: as a service by rules, and in person."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from initiator import keyfile
+from initiator.authorizer import shown
+from initiator.authorizer.desk import Desk
+from initiator.config.policyfile import load_policy
+from initiator.config.signers import LocalKeySettings
+from initiator.core import authorization, message, subjects
+from initiator.core.authorization import Asking
+from initiator.core.model import KeygenRequest, KeyType, Operation, SignRequest
+from initiator.errors import HaltError, RejectError
+from tests.support.environment import environment
+from tests.support.governed import KEYGEN, Governed, keys_of, name, signature, soon
+from tests.support.harness import Bench, ScriptedSigner, bench, running
+
+REQUEST = KeygenRequest(wallet_id="w1")
+
+
+@pytest_asyncio.fixture
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    async with bench(tmp_path_factory.mktemp("authorizer")) as ready:
+        yield ready
+
+
+class Place:
+    """An authorizer's files, and a daemon that wants its signature."""
+
+    def __init__(self, server: Bench, folder: Path, algorithm: Any = "ed25519") -> None:
+        self.folder = folder
+        self.governed = Governed(server, folder)
+        self.key_file = folder / "risk.key"
+        made = command("authorizer", "key", str(self.key_file), "--id", "risk", "--algorithm", algorithm)
+        assert made.returncode == 0, made.stderr
+        shown_ = yaml.safe_load(made.stdout.partition("# the daemon's policy")[2])
+        self.authorizers = shown_["authorizers"]
+        self.governed.write(
+            [KEYGEN | {"authorizers": ["risk"]}], authorizers=self.authorizers, clients=keys_of("alice")
+        )
+        self.config = folder / "authorizer.yaml"
+
+    def configure(self, rules: list[dict[str, Any]] | None = None, **changes: Any) -> None:
+        settings: dict[str, Any] = {
+            "authorizer_id": "risk",
+            "nats": {"servers": [self.governed.server.url]},
+            "key": {"path": str(self.key_file)},
+            "event_initiator_pubkey": self.governed.signer.public_key.hex,
+            "log": {"format": "json"},
+        }
+        if rules is not None:
+            policy = self.folder / "own.yaml"
+            policy.write_text(json.dumps({"version": 1, "rules": rules, "clients": keys_of("alice")}))
+            settings["policy"] = str(policy)
+        self.config.write_text(json.dumps(settings | changes))
+
+
+def command(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "initiator", *arguments], capture_output=True, text=True, timeout=60, check=False,
+        env=environment(), input=text, stdin=None if text is not None else subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def served(place: Place) -> AsyncIterator[list[dict[str, Any]]]:
+    """The service as a process, and what it logs."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "initiator", "authorizer", "run", "--config", str(place.config),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment(),
+    )  # fmt: skip
+    lines: list[dict[str, Any]] = []
+    assert child.stdout is not None
+    stdout = child.stdout
+
+    async def read() -> None:
+        async for line in stdout:
+            lines.append(json.loads(line))
+
+    reader = asyncio.create_task(read())
+    try:
+        async with asyncio.timeout(20):
+            while not any(line["event"] == "authorizer.started" for line in lines):
+                await asyncio.sleep(0.02)
+        yield lines
+    finally:
+        os.kill(child.pid, signal.SIGTERM)
+        assert await child.wait() == 0
+        await reader
+
+
+async def said(lines: list[dict[str, Any]], event: str) -> dict[str, Any]:
+    async with asyncio.timeout(10):
+        while True:
+            for line in lines:
+                if line["event"] == event:
+                    return line
+            await asyncio.sleep(0.02)
+
+
+# --- the service
+
+
+@pytest.mark.parametrize("algorithm", ["ed25519", "p256"])
+async def test_what_its_rules_allow_is_signed(server: Bench, tmp_path: Path, algorithm: str) -> None:
+    place = Place(server, tmp_path, algorithm)
+    place.configure([KEYGEN | {"signed": True}])
+    fields = soon(wallet_id=name("w"))
+    async with running(place.governed.app()), served(place) as lines:
+        await server.submit("keygen", fields, **signature(fields))
+        await server.until("keygen", fields["wallet_id"], "published")
+        line = await said(lines, "authorizer.approved")
+        assert (line["id"], line["rule"], line["signed"], line["state"]) == (
+            fields["wallet_id"],
+            "keygen",
+            True,
+            "recorded",
+        )
+        unsigned = {"wallet_id": name("w")}
+        await server.submit("keygen", unsigned)
+        assert (await said(lines, "authorizer.left"))["id"] == unsigned["wallet_id"]
+        assert server.states("keygen", unsigned["wallet_id"]) == ["accepted"]
+    data, _ = await server.event_at_nodes("keygen", fields["wallet_id"])
+    event = message.parse_event(Operation.KEYGEN, data)
+    assert [one.authorizer_id for one in event.authorizer_signatures] == ["risk"]
+    text = json.dumps(lines)
+    assert event.signature.hex() not in text
+    assert 'signature":' not in text
+
+
+async def test_what_its_rules_deny_ends(server: Bench, tmp_path: Path) -> None:
+    place = Place(server, tmp_path)
+    place.configure([KEYGEN, {"id": "no-x", "effect": "deny", "wallets": ["x*"]}])
+    wallet = name("x")
+    async with running(place.governed.app()), served(place) as lines:
+        await server.submit("keygen", {"wallet_id": wallet})
+        event = await server.until("keygen", wallet)
+        assert (event["code"], event["reason"]) == ("AUTHORIZATION_DENIED", "risk says no: rule no-x denies it")
+        assert (await said(lines, "authorizer.denied"))["rule"] == "no-x"
+
+
+async def test_what_it_does_not_know_may_be_denied_too(server: Bench, tmp_path: Path) -> None:
+    place = Place(server, tmp_path)
+    place.configure([], unmatched="deny")
+    wallet = name("w")
+    async with running(place.governed.app()), served(place):
+        await server.submit("keygen", {"wallet_id": wallet})
+        event = await server.until("keygen", wallet)
+        assert event["reason"] == "risk says no: no rule of risk allows it"
+
+
+async def test_it_comes_back_after_the_daemon_and_its_own_restart(server: Bench, tmp_path: Path) -> None:
+    place = Place(server, tmp_path)
+    place.configure([KEYGEN])
+    wallet = name("w")
+    async with running(place.governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet})
+        await server.until("keygen", wallet, "accepted")
+    async with served(place), running(place.governed.app()):
+        await server.until("keygen", wallet, "published")
+    assert place.governed.signer.calls == 1
+
+
+# --- a person
+
+
+async def approve(place: Place, *options: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(command, "authorizer", "approve", "--config", str(place.config), *options, text=text)
+
+
+async def test_in_person_with_everything_shown(server: Bench, tmp_path: Path) -> None:
+    place = Place(server, tmp_path)
+    place.configure([])
+    fields = soon(wallet_id=name("w"), labels={"ticket": "OPS-7"})
+    chosen = ("--op", "keygen", "--id", fields["wallet_id"])
+    async with running(place.governed.app()):
+        await server.submit("keygen", fields, **signature(fields))
+        listed = await approve(place, "--list", "--wait", "7")
+        assert listed.returncode == 0
+        for text in (
+            "asked by     alice, its own signature verifies",
+            "OPS-7",
+            "yours is the last signature",
+            "rule keygen",
+        ):
+            assert text in listed.stdout
+        unseen = await approve(place, "--yes")
+        assert unseen.returncode != 0
+        nobody = await approve(place)
+        assert "nobody can be asked here" in nobody.stderr
+        done = await approve(place, *chosen, "--yes")
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "signed and recorded; missing: nobody")
+        await server.until("keygen", fields["wallet_id"], "published")
+        nothing = await approve(place, *chosen, "--yes", "--wait", "1")
+        assert (nothing.returncode, nothing.stderr) == (1, "nothing waits for you\n")
+
+
+async def test_a_person_says_no(server: Bench, tmp_path: Path) -> None:
+    place = Place(server, tmp_path)
+    place.configure()
+    wallet = name("w")
+    async with running(place.governed.app()):
+        await server.submit("keygen", {"wallet_id": wallet})
+        done = await approve(place, "--op", "keygen", "--id", wallet, "--deny", "not on a Friday")
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (3, "denied")
+        assert (await server.until("keygen", wallet))["reason"] == "risk says no: not on a Friday"
+
+
+# --- what must never be signed
+
+
+class Forger:
+    """Makes askings, and a desk that they are put on."""
+
+    def __init__(self, folder: Path, policy: Path | None = None) -> None:
+        self.initiator = ScriptedSigner()
+        content, _ = keyfile.generate("ed25519")
+        path = folder / "risk.key"
+        path.touch(mode=0o600)
+        path.write_text(content)
+        signer = keyfile.load_local_signer(LocalKeySettings(path=str(path)))
+        rules = load_policy(str(policy)) if policy else None
+        self.desk = Desk("risk", signer, self.initiator.public_key, "initiator", rules, "leave")
+
+    async def asking(self, request: Any = REQUEST, signer: ScriptedSigner | None = None, **changes: Any) -> Asking:
+        signed = await (signer or self.initiator).sign(message.signed_bytes(request))
+        fields: dict[str, Any] = {
+            "authorizer_id": "risk", "operation": request.operation, "operation_id": request.operation_id,
+            "client": "alice", "message": message.event_bytes(request, signed.signature),
+            "expires_at": time.time() + 60, "policy": {"version": "v", "rule": "r"}, "missing": ("risk",),
+        }  # fmt: skip
+        return Asking(**fields | changes)
+
+    def read(self, asking: Asking, subject: str | None = None) -> Any:
+        named = subject or subjects.authorize(asking.authorizer_id, asking.operation, asking.operation_id)
+        return self.desk.read(named, authorization.encode_asking(asking), time.time())
+
+
+async def test_what_is_right_is_signed_as_the_nodes_verify_it(tmp_path: Path) -> None:
+    forger = Forger(tmp_path)
+    asking = await forger.asking()
+    case = forger.read(asking)
+    assert case.to_sign == asking.to_sign()
+    assert forger.read(asking).to_sign == case.to_sign  # asked again
+
+
+async def test_every_swap_and_forgery_is_refused(tmp_path: Path) -> None:
+    forger = Forger(tmp_path)
+    sign = SignRequest(key_type=KeyType.ED25519, wallet_id="w1", network_internal_code="n", tx_id="t1", tx=b"\x01")
+    other = await forger.asking(KeygenRequest(wallet_id="w2"))
+    braced = KeygenRequest(wallet_id='{"key_type":"ed25519"}')
+    refused = [
+        (await forger.asking(authorizer_id="ops"), None),
+        (await forger.asking(), subjects.authorize("risk", "keygen", "w2")),
+        (await forger.asking(operation_id="w2"), None),
+        (await forger.asking(operation=Operation.SIGN), None),
+        (await forger.asking(signer=ScriptedSigner()), None),
+        (await forger.asking(expires_at=time.time() - 1), None),
+        (await forger.asking(braced), subjects.authorize("risk", "keygen", "x")),
+        (dataclasses.replace(await forger.asking(), message=other.message), None),
+        (dataclasses.replace(await forger.asking(sign), message=b"{}"), None),
+    ]
+    for asking, subject in refused:
+        with pytest.raises(RejectError):
+            forger.read(asking, subject)
+
+
+async def test_one_id_is_never_two_operations(tmp_path: Path) -> None:
+    forger = Forger(tmp_path)
+    first = SignRequest(key_type=KeyType.ED25519, wallet_id="w1", network_internal_code="n", tx_id="t1", tx=b"\x01")
+    forger.read(await forger.asking(first))
+    with pytest.raises(RejectError, match="another message was asked for under this id before"):
+        forger.read(await forger.asking(dataclasses.replace(first, tx=b"\x02")))
+
+
+async def test_text_of_strangers_draws_nothing(tmp_path: Path) -> None:
+    forger = Forger(tmp_path)
+    case = forger.read(await forger.asking(labels={"a\x1b[2J": "b\u202e\nc"}, policy={"version": "\x07", "rule": "r"}))
+    text = "\n".join(shown.lines(case, time.time()))
+    assert re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text) is None
+    assert len(text.splitlines()) == len(list(shown.lines(case, time.time())))
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ({"rules": [{"id": "a", "effect": "allow", "owners": ["*"]}]}, "owners cannot be known here"),
+        ({"limits": [{"id": "a", "most": 1, "period": "day"}]}, "limits are for the daemon"),
+    ],
+)
+def test_rules_that_an_authorizer_cannot_answer_are_refused(
+    tmp_path: Path, policy: dict[str, Any], reason: str
+) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(json.dumps({"version": 1, **policy}))
+    with pytest.raises(HaltError, match=reason):
+        Forger(tmp_path, path)
