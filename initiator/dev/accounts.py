@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from initiator.core import subjects
+
 DAEMON, DAEMON_AT_NODES, NODES = "initiator", "initiator-nodes", "nodes"
 
 
@@ -20,12 +22,14 @@ class Logins:
     """User names and freshly made passwords, one login per part."""
 
     clients: Sequence[str]
+    authorizers: Sequence[str] = ()
     passwords: Mapping[str, str] = field(repr=False)
 
     @classmethod
-    def generate(cls, clients: Sequence[str]) -> Logins:
-        users = [DAEMON, DAEMON_AT_NODES, NODES, *clients]
-        return cls(clients=tuple(clients), passwords={user: secrets.token_urlsafe(18) for user in users})
+    def generate(cls, clients: Sequence[str], authorizers: Sequence[str] = ()) -> Logins:
+        users = [DAEMON, DAEMON_AT_NODES, NODES, *clients, *authorizers]
+        passwords = {user: secrets.token_urlsafe(18) for user in users}
+        return cls(clients=tuple(clients), authorizers=tuple(authorizers), passwords=passwords)
 
 
 # What the daemon may do in the nodes' account: publish requests, read back, consume results; nothing else.
@@ -55,7 +59,10 @@ def server_config(logins: Logins, place: str) -> str:
         place: the lines that say where it listens and where its store is.
     """
     clients = "\n".join(_client_account(name, logins.passwords[name]) for name in logins.clients)
-    exports = ",\n".join(line for name in logins.clients for line in _exports(name))
+    clients += "".join(_authorizer_account(name, logins.passwords[name]) for name in logins.authorizers)
+    lines = [line for name in logins.clients for line in _exports(name)]
+    lines += [line for name in logins.authorizers for line in _authorizer_exports(name)]
+    exports = ",\n".join(lines)
     user = {name: f"user: {json.dumps(name)}, password: {json.dumps(word)}" for name, word in logins.passwords.items()}
     return f"""
 server_name: initiator-dev
@@ -91,6 +98,26 @@ def _exports(client: str) -> list[str]:
         *(f"      {{ service: {json.dumps(subject)}, {account} }}" for subject in services),
         f"      {{ stream: {json.dumps(f'initiator.out.{client}.>')}, {account} }}",
     ]
+
+
+def _authorizer_exports(name: str) -> list[str]:
+    account = f"accounts: [AUTHORIZER_{name}]"
+    return [
+        f"      {{ stream: {json.dumps(subjects.authorize(name, '*', '*'))}, {account} }}",
+        f"      {{ service: {json.dumps(subjects.authorized(name, '*', '*'))}, {account} }}",
+    ]
+
+
+def _authorizer_account(name: str, password: str) -> str:
+    asked, answers = subjects.authorize(name, "*", "*"), subjects.authorized(name, "*", "*")
+    return f"""
+  AUTHORIZER_{name} {{
+    users: [ {{ user: {json.dumps(name)}, password: {json.dumps(password)} }} ]
+    imports: [
+      {{ stream: {{ account: INITIATOR, subject: {json.dumps(asked)} }} }},
+      {{ service: {{ account: INITIATOR, subject: {json.dumps(answers)} }} }}
+    ]
+  }}"""
 
 
 def _client_account(client: str, password: str) -> str:

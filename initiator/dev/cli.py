@@ -12,13 +12,14 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 from initiator.config import context
 from initiator.dev.stack import CHAIN_CODE, Stack, StackOptions, running_stack
+from initiator.dev.trust import AUDIENCE
 from initiator.errors import InitiatorError
 
 
@@ -27,22 +28,38 @@ from initiator.errors import InitiatorError
 @click.option("--kms", type=click.Choice(["moto", "localstack", "local"]), default="moto", show_default=True)
 @click.option("--nodes", "routing", type=click.Choice(["scoped", "unscoped"]), default="scoped", show_default=True,
               help="How the nodes route results; unscoped is mpcium v0.3.5's form.")  # fmt: skip
+@click.option(
+    "--authorizers", type=click.IntRange(0, 9), default=0, show_default=True, help="So many authorizers must sign, too."
+)
+@click.option(
+    "--policy",
+    type=click.Choice(["open", "strict"]),
+    default="open",
+    show_default=True,
+    help="strict: clients sign their requests, and use their own wallets alone.",
+)
+@click.option("--audit-log", type=click.Path(file_okay=False, path_type=Path),
+              help="Leave the audit log there, at the end of --once.")  # fmt: skip
 @click.option("--env-file", type=click.Path(dir_okay=False, path_type=Path), help="Write addresses and logins there.")
-def dev(once: bool, kms: Any, routing: Any, env_file: Path | None) -> None:
+def dev(
+    once: bool, kms: Any, routing: Any, authorizers: int, policy: str, audit_log: Path | None, env_file: Path | None
+) -> None:
     """Run NATS, a KMS emulator, the daemon and three simulated nodes here, each party with an account of its own."""
-    sys.exit(asyncio.run(_dev(once, kms, routing, env_file)))
-
-
-async def _dev(
-    once: bool,
-    kms: Literal["moto", "localstack", "local"],
-    routing: Literal["scoped", "unscoped"],
-    env_file: Path | None,
-) -> int:
-    _end_in_order()
+    if audit_log is not None and not once:
+        raise click.UsageError("--audit-log needs --once; else `initiator audit export`, with the printed settings")
     # a demonstration must not wait as long for a refusal as mpcium's nodes do (45 s for each delivery)
-    options = StackOptions(kms=kms, routing=routing, forward_wait_s=0.25 if once else 45.0)
-    click.echo(f"starting nats-server, KMS ({kms}), three nodes ({routing}) and the daemon …")
+    options = StackOptions(
+        kms=kms, routing=routing, authorizers=authorizers, strict=policy == "strict",
+        forward_wait_s=0.25 if once else 45.0,
+    )  # fmt: skip
+    sys.exit(asyncio.run(_dev(options, once, audit_log, env_file)))
+
+
+async def _dev(options: StackOptions, once: bool, audit_log: Path | None, env_file: Path | None) -> int:
+    _end_in_order()
+    more = f", {options.authorizers} authorizers" if options.authorizers else ""
+    more += ", a strict policy" if options.strict else ""
+    click.echo(f"starting nats-server, KMS ({options.kms}), three nodes ({options.routing}) and the daemon{more} …")
     try:
         async with running_stack(options) as stack:
             if env_file is not None:
@@ -50,7 +67,7 @@ async def _dev(
             if once:
                 from initiator.dev.once import demonstrate
 
-                return await demonstrate(stack)
+                return await demonstrate(stack, audit_log)
             with context_of(stack) as ours:
                 _greet(stack, ours=ours)
                 return await _keep_running(stack)
@@ -106,7 +123,10 @@ def context_of(stack: Stack) -> Iterator[bool]:
 def _login_of(stack: Stack) -> str:
     client = stack.options.clients[0]
     login = {"servers": [stack.nats_url], "user": client, "password_file": stack.secret_file(client)}
-    return json.dumps({"client": client, "nats": login, "chain_code": CHAIN_CODE}, indent=2)
+    content: dict[str, Any] = {"client": client, "nats": login, "chain_code": CHAIN_CODE}
+    if stack.trust is not None and (key := stack.trust.signing_key_of(client)):
+        content |= {"signing_key_file": key, "audience": AUDIENCE}
+    return json.dumps(content, indent=2)
 
 
 def _another_runs(path: Path) -> bool:

@@ -11,6 +11,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +22,7 @@ from initiator.core.model import KeyType, Operation
 from initiator.core.result import EcdsaSignature, EddsaSignature, NodeResult, Value
 from initiator.core.wallet import Status, WalletKeys, verify_signature
 from initiator.dev import accounts
+from initiator.dev.audit import AuditTrail
 from initiator.dev.requester import Encoding, Requester, Seen, as_bytes, requester
 from initiator.dev.stack import CHAIN_CODE, Stack
 from initiator.verify import verify_event
@@ -35,8 +37,9 @@ class _CheckError(Exception):
 class Demonstration:
     """One run over one stack."""
 
-    def __init__(self, stack: Stack, client: Requester) -> None:
+    def __init__(self, stack: Stack, client: Requester, audit_log: Path | None = None) -> None:
         self._stack = stack
+        self._audit_log = audit_log
         self._client = client
         self._started = time.monotonic()
         self._node_events: list[dict[str, Any]] = []
@@ -60,6 +63,45 @@ class Demonstration:
             await self._sign(wallet, keys, key_type)
         await self._reshare(wallet, keys)
         await self._tamper(wallet)
+        if self._stack.options.strict:
+            await self._denied(wallet)
+        await self._audited(wallet)
+
+    async def _denied(self, wallet: str) -> None:
+        """What the policy does not allow is refused, with its rule."""
+        signer, self._client.signer = self._client.signer, None
+        await self._refused_for(Operation.KEYGEN, {"wallet_id": f"w{secrets.token_hex(4)}"}, "without signature")
+        self._client.signer = signer
+        await self._refused_for(Operation.KEYGEN, {"wallet_id": f"test-{secrets.token_hex(4)}"}, "a test wallet")
+        path = {"derivation_path": [44, 501, 0]}
+        fields = {"key_type": "ed25519", "wallet_id": wallet, "network_internal_code": "demo", "tx": b"\x01"}
+        await self._refused_for(Operation.SIGN, fields | {"tx_id": f"tx{secrets.token_hex(5)}"} | path, "another path")
+
+    async def _refused_for(self, op: Operation, fields: Mapping[str, Any], what: str) -> None:
+        sequence = await self._client.submit(op, fields)
+        seen = await self._client.wait_for_rejection(op, sequence)
+        if seen.body.get("code") != "POLICY_DENIED":
+            raise _CheckError(f"{what}: expected POLICY_DENIED, got {seen.body.get('code')}")
+        self.ok(f"{what}: refused by {seen.body.get('field')}")
+
+    async def _audited(self, wallet: str) -> None:
+        """The record as a log that an outsider verifies; and one changed byte is found."""
+        self.say("audit: the record becomes a log")
+        folder = self._audit_log or self._stack.folder / "audit-log"
+        trail = AuditTrail(self._stack, folder)
+        size = await trail.export()
+        report = await trail.verify(folder)
+        if report:
+            raise _CheckError(f"the audit log does not verify: {report}")
+        self.ok(f"{size} entries, each signature among them, verify with the files alone")
+        await trail.prove(wallet)
+        self.ok(f"the keygen of {wallet} is proved to whoever has the log's public key")
+        broken = await trail.verify(trail.with_a_changed_byte())
+        if not broken:
+            raise _CheckError("a changed byte of the log was not found")
+        self.ok(f"one changed byte is found: {broken[0]}; {broken[-1]}")
+        if self._audit_log:
+            self.say(f"  verify it yourself: {trail.command(folder)}")
 
     async def _ask(self, op: Operation, fields: Mapping[str, Any], encoding: Encoding) -> Seen:
         """Submit, show each stage as it arrives, return the completed event."""
@@ -76,12 +118,21 @@ class Demonstration:
         """The event on the nodes' side verifies under the public key, and they said so."""
         if op is not Operation.RESHARE:
             data = await self._node_message(op, operation_id)
-            if self._stack.public_key is None or not verify_event(self._stack.public_key, op, data).valid:
+            if self._stack.public_key is None or not self._verifies(op, data):
                 raise _CheckError(f"{op} {operation_id}: the event does not verify")
         async with asyncio.timeout(5):
             while len(self._verified_by(operation_id)) < 3:  # noqa: ASYNC110 - lines of another process
                 await asyncio.sleep(0.02)
         self.ok(f"signature verified by {', '.join(sorted(self._verified_by(operation_id)))}")
+
+    def _verifies(self, op: Operation, data: bytes) -> bool:
+        """Under the initiator's key, and under those of all authorizers, where there are any."""
+        assert self._stack.public_key is not None  # noqa: S101 - looked at before
+        keys = {one.id: one.public_key for one in self._stack.trust.authorizers} if self._stack.trust else None
+        found = verify_event(self._stack.public_key, op, data, authorizers=keys or None)
+        if keys and found.valid:
+            self.ok(f"signed by {', '.join(sorted(keys))}, too")
+        return found.valid
 
     def _verified_by(self, operation_id: str) -> set[str]:
         return {
@@ -193,12 +244,17 @@ def _signature_of(result: Mapping[str, Any]) -> Value:
     return EcdsaSignature(r=as_bytes(result["r"]), s=as_bytes(result["s"]), recovery=result["signature_recovery"])
 
 
-async def demonstrate(stack: Stack) -> int:
-    """Run the demonstration; 0 if everything held, 1 if not."""
+async def demonstrate(stack: Stack, audit_log: Path | None = None) -> int:
+    """Run the demonstration; 0 if everything held, 1 if not.
+
+    Args:
+        audit_log: where the audit log is left; default: with the stack it goes.
+    """
     client = stack.options.clients[0]
+    signer = stack.trust.signer_of(client) if stack.trust else None
     try:
-        async with requester(stack.nats_url, client, stack.password(client)) as service:
-            run = Demonstration(stack, service)
+        async with requester(stack.nats_url, client, stack.password(client), signer) as service:
+            run = Demonstration(stack, service, audit_log)
             await run.run()
             run.say("all checks passed")
     except (_CheckError, TimeoutError) as error:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,9 +16,14 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from initiator.client import RequestSigner
+from initiator.core.events import format_time
+from initiator.core.model import ContentType, Operation
+from initiator.core.validate import parse_by_any
 from initiator.errors import Code, HaltError
 
 Encoding = Literal["json", "msgpack"]
+EXPIRES_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +40,10 @@ class Seen:
 class Requester:
     """One client of the stack."""
 
-    def __init__(self, connection: Client, name: str) -> None:
+    def __init__(self, connection: Client, name: str, signer: RequestSigner | None = None) -> None:
         self.connection = connection
         self.name = name
+        self.signer = signer
         self.seen: list[Seen] = []
         self.on_seen: Callable[[Seen], None] = lambda _seen: None
         self._arrived = asyncio.Condition()
@@ -57,10 +64,16 @@ class Requester:
         Raises:
             HaltError: the queue refused it.
         """
+        headers: dict[str, str] = {}
+        if self.signer is not None:
+            fields = {"expires_at": format_time(time.time() + EXPIRES_S), **fields}
+            request = parse_by_any(Operation(op), dict(fields), ContentType.MSGPACK)
+            headers = await self.signer.header(self.name, request)
         if encoding == "json":
             plain = {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in fields.items()}
-            return await self.submit_raw(op, json.dumps(plain).encode(), {"Content-Type": "application/json"})
-        return await self.submit_raw(op, msgpack.packb(dict(fields)), {"Content-Type": "application/msgpack"})
+            return await self.submit_raw(op, json.dumps(plain).encode(), headers | {"Content-Type": "application/json"})
+        packed = msgpack.packb(dict(fields))
+        return await self.submit_raw(op, packed, headers | {"Content-Type": "application/msgpack"})
 
     async def submit_raw(self, op: str, payload: bytes, headers: dict[str, str] | None = None) -> int:
         """Publish any bytes as a request; returns its sequence."""
@@ -114,11 +127,13 @@ def as_bytes(value: bytes | str) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def requester(url: str, name: str, password: str) -> AsyncIterator[Requester]:
+async def requester(
+    url: str, name: str, password: str, signer: RequestSigner | None = None
+) -> AsyncIterator[Requester]:
     """A connected client that listens to its events."""
     connection = await nats.connect(url, user=name, password=password, inbox_prefix=f"_INBOX_{name}")
     try:
-        client = Requester(connection, name)
+        client = Requester(connection, name, signer)
         await connection.subscribe(f"initiator.out.{name}.>", cb=client._on_event)
         await connection.flush()
         yield client

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from initiator.core.signer import PublicKey
 from initiator.dev import accounts, servers
 from initiator.dev.accounts import Logins
+from initiator.dev.trust import AUDIENCE, Trust, authorizer_ids
 from initiator.errors import Code, HaltError
 
 REGION = "eu-central-1"
@@ -40,6 +41,8 @@ class StackOptions:
         routing: how the nodes route results; `unscoped` is v0.3.5's form.
         nats: where nats-server runs.
         settings: further settings of the daemon, nested as in its YAML file.
+        authorizers: how many must sign, too.
+        strict: a strict policy: clients sign their requests and use their own wallets alone.
         forward_wait_s: how long a node waits for the answer to a sign request before its redelivery (mpcium: 45).
     """
 
@@ -47,6 +50,8 @@ class StackOptions:
     routing: Literal["scoped", "unscoped"] = "scoped"
     clients: tuple[str, ...] = ("alice", "bob")
     node_delay_s: float = 0.0
+    authorizers: int = 0
+    strict: bool = False
     forward_wait_s: float = 45.0
     nats: servers.NatsHost = field(default_factory=servers.NatsProcess)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +72,9 @@ class Stack:
     def __init__(self, options: StackOptions, folder: Path) -> None:
         self.options = options
         self.folder = folder
-        self.logins = Logins.generate(options.clients)
+        names = authorizer_ids(options.authorizers)
+        self.logins = Logins.generate(options.clients, names)
+        self.trust = Trust(folder, options.clients, names, strict=options.strict) if names or options.strict else None
         self.nats_url = ""
         self.kms_url: str | None = None
         self.public_key: PublicKey | None = None
@@ -95,6 +102,7 @@ class Stack:
         await self._start_nodes(exits)
         exits.push_async_callback(self.stop_daemon)
         await self.start_daemon()
+        await self._start_authorizers(exits)
 
     async def _start_kms(self, exits: contextlib.AsyncExitStack) -> None:
         signer: dict[str, Any]
@@ -149,6 +157,8 @@ class Stack:
             "http": {"port": self.http_port},
             "log": {"format": "json"},
         }
+        if self.trust is not None:
+            config["policy"] = {"file": str(self.trust.policy_path), "audience": AUDIENCE}
         if self.options.kms == "moto":
             # of messages over 4,096 bytes KMS is asked to sign the digest, and moto signs the digest of that
             config["limits"] = {"max_tx_bytes": _MOTO_MAX_TX_BYTES}
@@ -176,12 +186,31 @@ class Stack:
             *("--routing", self.options.routing, "--chain-code", CHAIN_CODE),
             *("--delay-s", str(self.options.node_delay_s), "--forward-wait-s", str(self.options.forward_wait_s)),
         ]
+        for one in self.trust.authorizers if self.trust else ():
+            command += ["--authorizer", f"{one.id}:{one.public_key.algorithm}:{one.public_key.hex}"]
         child = await exits.enter_async_context(servers.process(command, output=PIPE, environment=self.environment))
         started = asyncio.Event()
         reader = asyncio.create_task(self._read_nodes(child, started))
         exits.callback(reader.cancel)
         async with asyncio.timeout(servers.START_TIMEOUT_S):
             await started.wait()
+
+    async def _start_authorizers(self, exits: contextlib.AsyncExitStack) -> None:
+        for one in self.trust.authorizers if self.trust else ():
+            assert self.trust is not None and self.public_key is not None  # noqa: S101, PT018 - set before
+            path = self.trust.authorizer_config(one, self._login(one.id), self.public_key)
+            command = [sys.executable, "-m", "initiator", "authorizer", "run", "--config", str(path)]
+            await exits.enter_async_context(self._logged(command, self.folder / f"{one.id}.log"))
+
+    @contextlib.asynccontextmanager
+    async def _logged(self, command: list[str], path: Path) -> AsyncIterator[None]:
+        """A process that logs into a file, once it has said that it started."""
+        with path.open("ab") as log:
+            async with servers.process(command, output=log, environment=self.environment):
+                async with asyncio.timeout(servers.START_TIMEOUT_S):
+                    while ".started" not in await asyncio.to_thread(path.read_text):  # noqa: ASYNC110 - another process
+                        await asyncio.sleep(0.05)
+                yield
 
     async def _read_nodes(self, child: Process, started: asyncio.Event) -> None:
         assert child.stdout is not None  # noqa: S101 - PIPE above

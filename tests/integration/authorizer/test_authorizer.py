@@ -23,6 +23,7 @@ import yaml
 from initiator import keyfile
 from initiator.authorizer import shown
 from initiator.authorizer.desk import Desk
+from initiator.config.authorizer import load_authorizer
 from initiator.config.policyfile import load_policy
 from initiator.config.signers import LocalKeySettings
 from initiator.core import authorization, message, subjects
@@ -32,6 +33,7 @@ from initiator.errors import HaltError, RejectError
 from tests.support.environment import environment
 from tests.support.governed import KEYGEN, Governed, keys_of, name, signature, soon
 from tests.support.harness import Bench, ScriptedSigner, bench, running
+from tests.support.pages import ROOT
 
 REQUEST = KeygenRequest(wallet_id="w1")
 
@@ -313,3 +315,22 @@ def test_rules_that_an_authorizer_cannot_answer_are_refused(
     path.write_text(json.dumps({"version": 1, **policy}))
     with pytest.raises(HaltError, match=reason):
         Forger(tmp_path, path)
+
+
+def test_the_example_is_one() -> None:
+    assert load_authorizer(str(ROOT / "deploy" / "authorizer.example.yaml")).authorizer_id == "risk"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"authorizer_id": "Risk"}, "lower-case"),
+        ({"authorizer": "x"}, "authorizer"),
+        ({"unmatched": "allow"}, "unmatched"),
+    ],
+)
+def test_settings_that_are_wrong_are_named(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    path = tmp_path / "authorizer.yaml"
+    path.write_text(json.dumps({"authorizer_id": "risk", "event_initiator_pubkey": "aa"} | change))
+    with pytest.raises(HaltError, match=reason):
+        load_authorizer(str(path))
