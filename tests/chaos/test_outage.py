@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.outage import PARTS, failures, outage
 
-MISSING = {"kms": ["signer"], "nats": ["nats", "nodes"]}
+MISSING = {"kms": ["signer"], "nats": ["nats", "nodes", "orders"]}
 
 
 @pytest.mark.timeout(120)

@@ -42,7 +42,7 @@ ELSEWHERE = {
 }
 # What does not end by itself is left running when it has said this.
 STAYS = {
-    r"(\.venv/bin/)?initiator dev( |$)": "Ctrl-C ends everything",
+    r"(\.venv/bin/)?initiator dev(?! --once)( |$)": "Ctrl-C ends everything",
     r"initiator .*\brun$": "daemon.started",
     r"initiator events .*--follow": "completed",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from textwrap import dedent
 
@@ -33,6 +34,12 @@ limits:
   - {id: daily, clients: [payments], operations: [sign], per: [client, wallet], most: 100, period: day}
 """
 THURSDAY, SATURDAY = "2026-11-26T10:00:00Z", "2026-11-28T10:00:00Z"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [name for name in os.environ if name.startswith("INITIATOR_")]:
+        monkeypatch.delenv(variable)
 
 
 @pytest.fixture
