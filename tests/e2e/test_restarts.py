@@ -163,11 +163,15 @@ async def eventually_completed(client: Requester) -> None:
 
     What a killed server had handed out comes again after an ack wait of half a minute, or after two of them.
     """
-    pending = {f"w{number}" for number in range(REQUESTS)}
-    async with asyncio.timeout(120):
-        while pending:
-            for wallet in sorted(pending):
-                answer = await client.query("status", {"op": "keygen", "id": wallet})
-                if (answer["event"] or {}).get("state") == "completed":
-                    pending.discard(wallet)
-            await asyncio.sleep(0.05)
+    pending: dict[str, str | None] = dict.fromkeys(f"w{number}" for number in range(REQUESTS))
+    try:
+        async with asyncio.timeout(120):
+            while pending:
+                for wallet in sorted(pending):
+                    answer = await client.query("status", {"op": "keygen", "id": wallet})
+                    pending[wallet] = (answer["event"] or {}).get("state")
+                    if pending[wallet] == "completed":
+                        del pending[wallet]
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"not completed: {pending}") from None
