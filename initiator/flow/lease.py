@@ -108,7 +108,6 @@ class Lease:
     async def renew(self) -> bool:
         """Read the orders; returns whether there is a lease now."""
         async with self._reading:
-            had, before = self.held, self.orders.sequence
             try:
                 async with asyncio.timeout(READ_S):
                     await self._sign_in()
@@ -123,6 +122,8 @@ class Lease:
                 self._problem = error
                 self.drop()
             else:
+                # lost wake-up: whoever found no lease while the answer was under way waits, too
+                had, before = self.held, self.orders.sequence
                 self._take(orders, begun)
                 if self.held and not (had and orders.sequence == before):
                     self._tell_changed()

@@ -133,11 +133,11 @@ class CallPermit:
             self._lease.line_note = ""
             return
         self._look_at(line)
-        was_reached = self.reached
-        try:
-            self._spent, self._problem = await self._counter.read(line.id), None
-        except InitiatorError as error:
-            self._problem = error
+        seen, problem = await self._read(line)
+        if self._line != line.id:
+            return  # it was replaced meanwhile: the next look is at the other one
+        was_reached = self.reached  # also for whoever found it so while the answer was under way
+        self._spent, self._problem = seen, problem
         reached, spent = self.reached, self._spent
         if spent is not None:
             self._metrics.stop_line_left.set(max(0, line.limit - spent.calls))
@@ -147,6 +147,12 @@ class CallPermit:
             await self._say_reached(line)
         elif was_reached:
             self._lease.wake()
+
+    async def _read(self, line: Line) -> tuple[Spent | None, InitiatorError | None]:
+        try:
+            return await self._counter.read(line.id), None
+        except InitiatorError as error:
+            return self._spent, error
 
     async def _say_reached(self, line: Line) -> None:
         if self._told == (line.id, line.limit):

@@ -33,6 +33,7 @@ class Server:
         self.trouble: InitiatorError | None = None
         self.roll_trouble: InitiatorError | None = None
         self.signed_in = 0
+        self.during: Callable[[], None] = lambda: None
         self.returns: list[Callable[[], None]] = []
         self.connection = self
 
@@ -47,6 +48,7 @@ class Server:
         assert (stream, subject) == (subjects.EVENTS_STREAM, subjects.ORDERS)
         await asyncio.sleep(0)
         self.time += self.answer_s
+        self.during()
         if self.trouble:
             raise self.trouble
         return None if self.data is None else Stored(subject, self.sequence, self.data, {}, self.stored_at)
@@ -209,6 +211,19 @@ async def test_who_waits_is_told_of_other_orders_and_of_a_lease_that_comes_back(
     server.time += 10.0
     await lease.renew()
     assert told == [True, True, True]
+
+
+@pytest.mark.parametrize("how", ["it ran out", "the connection was away"])
+async def test_who_found_none_while_it_was_renewed_is_told_too(server: Server, lease: Lease, how: str) -> None:
+    """Whoever looked in the middle of a renewal waits, although there was a lease before it and after it."""
+    told: list[bool] = []
+    await lease.renew()
+    lease.on_change(lambda: told.append(lease.held))
+    server.time += 1.5
+    server.during = (lambda: None) if how == "it ran out" else server.returns[0]
+    server.answer_s = 0.75 if how == "it ran out" else 0.0
+    assert await lease.renew()
+    assert told == [True]
 
 
 async def test_a_freeze_is_a_note_and_a_metric_and_no_trouble(server: Server, lease: Lease, health: Health) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
@@ -22,6 +23,10 @@ from initiator.metrics import Metrics
 LINE = Line(id="ab", limit=10_000, by="ops", at=0.0, reason="a budget")
 
 
+async def nothing() -> None:
+    await asyncio.sleep(0)
+
+
 class Counter:
     """The counter's message."""
 
@@ -29,11 +34,12 @@ class Counter:
         self.sequence, self.spent = 1, 0
         self.writes: list[int] = []
         self.lost = False
+        self.during: Callable[[], Awaitable[None]] = nothing
         self.trouble: RetryError | None = None
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         assert (stream, subject) == (subjects.LIMITS_STREAM, "initiator.limit.line-ab")
-        await asyncio.sleep(0)
+        await self.during()
         if self.lost:
             return None
         return Stored(subject, self.sequence, json.dumps({"spent": self.spent}).encode(), {}, 0.0)
@@ -185,6 +191,40 @@ async def test_a_lost_counter_is_the_line_until_it_is_found(
     await permit.look()
     assert not permit.reached
     assert lease.woken == 1
+
+
+async def test_who_found_it_reached_while_it_was_looked_at_is_told(
+    permit: CallPermit, counter: Counter, lease: Leased
+) -> None:
+    await permit.look()
+
+    async def meanwhile() -> None:
+        counter.during, counter.lost = nothing, True
+        with pytest.raises(HeldBackError):
+            await permit.spend()
+        assert permit.reached
+        counter.lost = False
+
+    counter.during = meanwhile
+    await permit.look()
+    assert not permit.reached
+    assert lease.woken == 1
+
+
+async def test_what_another_line_has_spent_is_not_said_of_its_successor(
+    permit: CallPermit, counter: Counter, lease: Leased
+) -> None:
+    await spend(permit, 4)
+
+    async def meanwhile() -> None:
+        counter.during = nothing
+        lease.orders = Orders(line=dataclasses.replace(LINE, id="cd", limit=2))
+        with pytest.raises(AssertionError):  # it asks for the other line's counter
+            await permit.spend()
+
+    counter.during = meanwhile
+    await permit.look()
+    assert not permit.reached
 
 
 async def test_without_a_line_nothing_is_counted(permit: CallPermit, counter: Counter, lease: Leased) -> None:
