@@ -159,6 +159,8 @@ def _seed(text: str) -> bytes | None:
     except (binascii.Error, ValueError):
         return None
     body, checksum = raw[:-2], int.from_bytes(raw[-2:], "little")
+    if base64.b32encode(raw).decode().rstrip("=") != text:
+        return None  # its last character has bits that mean nothing: mistyped all the same
     if len(body) != 34 or binascii.crc_hqx(body, 0) != checksum:
         return None
     return body[2:] if body[:2] == _USER_SEED else None

@@ -109,6 +109,15 @@ def test_what_is_no_key(tmp_path: Path, content: str, reason: str) -> None:
     assert seed not in str(caught.value)
 
 
+def test_a_seed_is_mistyped_in_its_last_character_too(tmp_path: Path) -> None:
+    """Two bits of it mean nothing."""
+    seed = new_seed()
+    for other in set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") - {seed[-1]}:
+        with pytest.raises(RejectedError, match="expected one NKey seed"):
+            RequestSigner.from_file(file_of(tmp_path, seed[:-1] + other))
+    RequestSigner.from_file(file_of(tmp_path, seed))
+
+
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RejectedError, match="others cannot read, got mode 644"):
         RequestSigner.from_file(file_of(tmp_path, new_seed(), 0o644))
