@@ -63,12 +63,10 @@ class FileStore:
         new = path.with_name(f".{path.name}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-            try:
-                os.write(descriptor, data)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with new.open("wb") as file:  # all of it: one write of the system's may stop short where the disk is full
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             new.rename(path)
             folder = os.open(path.parent, os.O_RDONLY)
             try:
