@@ -62,9 +62,7 @@ class App:
         load: Callable[[], Settings] | None = None,
     ) -> None:
         self.settings = settings
-        self.health = Health(
-            ("nats", "nodes", "streams", "record", "signer", "orders", "worker", "progress", "questions")
-        )
+        self.health = Health(_PARTS)
         self.metrics = Metrics()
         self._load = load or (lambda: settings)
         self._hangup = asyncio.Event()

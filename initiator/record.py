@@ -68,9 +68,8 @@ class Retention:
         if event.final:
             is_wallet = event.operation is Operation.KEYGEN and event.state is State.COMPLETED
             return "never" if self.final_s is None or is_wallet else None
-        if (
-            event.state is State.AUTHORIZING
-        ):  # it holds the one signature that there may be, for as long as it can be opened
+        if event.state is State.AUTHORIZING:
+            # it holds the one signature that there may be, for as long as it can be opened
             return "never" if self.final_s is None else None
         return None if self.final_s is None else f"{max(1, round(self.intermediate_s))}s"
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from initiator.audit.reading import LogReader
 from initiator.core import chain, message, requester, tlog
 from initiator.core.events import Event, State
-from initiator.core.events import parse_time as moment
 from initiator.core.model import Operation, Request
 from initiator.core.signature import Verifier
 from initiator.core.signer import PublicKey
@@ -250,9 +249,7 @@ def _requester(event: Event, request: Request, counts: Counter[str]) -> Iterator
         return
     counts["requesters' signatures"] += event.state is State.SIGNED
     try:
-        expires_at = None if given["expires_at"] is None else moment(given["expires_at"])
-        asked = replace(request, expires_at=expires_at, labels=dict(given["labels"]))
-        covered = requester.canonical_bytes(given["audience"], event.client, asked, given["reopens"])
+        _, covered = requester.as_signed(given, given["audience"], event.client, request)
         requester.verify(requester.parse_key(given["key"]), given["signature"], covered)
     except (InitiatorError, KeyError, TypeError, ValueError, AttributeError):
         yield "its requester's signature does not verify"

@@ -124,9 +124,7 @@ class Desk:
         try:
             signed = requester.parse_header(f"{given['key']} {given['signature']}")
             key = requester.check_known(signed, self._policy.keys.get(asking.client, ()), asking.client)
-            expires_at = None if given["expires_at"] is None else events.parse_time(given["expires_at"])
-            whole = replace(request, expires_at=expires_at, labels=dict(given["labels"]))
-            covered = requester.canonical_bytes(self._audience, asking.client, whole, given["reopens"])
+            whole, covered = requester.as_signed(given, self._audience, asking.client, request)
             requester.verify(key, signed.signature, covered)
         except (InitiatorError, KeyError, TypeError, ValueError, AttributeError):
             return labelled, None

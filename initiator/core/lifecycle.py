@@ -149,7 +149,7 @@ def judge_result(last: Event, result: NodeResult, answered_at: float, clock_skew
 
     A success overrides every failure, and only a success may follow a final event.
     """
-    if last.state in (State.ACCEPTED, State.AUTHORIZING):
+    if last.state in BEFORE_NO_RETURN:
         return Verdict.ORPHAN  # forgery: no signed bytes exist that a node could have answered
     if last.state is State.COMPLETED:
         return Verdict.IGNORE if result.success else Verdict.CONTRADICTION

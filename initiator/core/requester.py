@@ -13,13 +13,13 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from initiator.core import events
 from initiator.core.model import KeygenRequest, Request, ReshareRequest, SignRequest
-from initiator.core.signature import Verifier
+from initiator.core.signature import verifier
 from initiator.core.signer import PublicKey
 from initiator.core.spki import ED25519_BYTES, ed25519_from_raw, parse_public_key
 from initiator.errors import Code, HaltError, RejectError
@@ -79,6 +79,32 @@ def canonical_bytes(audience: str, client: str, request: Request, reopens: str |
 
 def _joined(parts: Iterable[bytes]) -> bytes:
     return b"".join(b"%d:%b," % (len(part), part) for part in parts)
+
+
+# --- what is kept of it
+
+
+def evidence(audience: str, request: Request, signed: RequesterSignature, reopens: str | None) -> dict[str, Any]:
+    """What of the signed bytes the record's other fields do not say, and the signature over them."""
+    return {
+        "key": signed.key,
+        "signature": signed.signature,
+        "audience": audience,
+        "expires_at": None if request.expires_at is None else events.format_time(request.expires_at),
+        "labels": dict(request.labels),
+        "reopens": reopens,
+    }
+
+
+def as_signed(given: Mapping[str, Any], audience: str, client: str, request: Request) -> tuple[Request, bytes]:
+    """A request with what its client said besides mpcium's fields, by `evidence`, and the bytes that were signed.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: `given` is no evidence.
+    """
+    expires_at = None if given["expires_at"] is None else events.parse_time(given["expires_at"])
+    whole = replace(request, expires_at=expires_at, labels=dict(given["labels"]))
+    return whole, canonical_bytes(audience, client, whole, given["reopens"])
 
 
 # --- keys
@@ -167,17 +193,11 @@ def verify(key: PublicKey, signature: bytes, message: bytes) -> None:
     Raises:
         RejectError: `REQUESTER_SIGNATURE_INVALID`.
     """
-    if not _verifier(key).verify(message, signature):
+    if not verifier(key).verify(message, signature):
         raise _invalid(
             "the signature does not verify over this request: expected one over audience, client, operation, all "
             "fields, expires_at, labels and what it goes on after"
         )
-
-
-@lru_cache(maxsize=1024)
-def _verifier(key: PublicKey) -> Verifier:
-    """Loaded once: the checks of an Ed25519 key take longer than a verification."""
-    return Verifier(key)
 
 
 def _invalid(reason: str) -> RejectError:

@@ -7,6 +7,7 @@ Source: mpcium's `pkg/encryption` and `pkg/identity`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -36,6 +37,12 @@ class Verifier:
         except (InvalidSignature, ValueError):
             return False
         return True
+
+
+@lru_cache(maxsize=1024)
+def verifier(public_key: PublicKey) -> Verifier:
+    """That of one key among many: it is kept, since the checks of an Ed25519 key take longer than a verification."""
+    return Verifier(public_key)
 
 
 def _p256(encoded: bytes) -> Callable[[bytes, bytes], None]:

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from initiator.bus.connection import Connection, Message
@@ -27,7 +27,7 @@ from initiator.core.lifecycle import Step
 from initiator.core.message import AuthorizerSignature
 from initiator.core.model import Operation, Request
 from initiator.core.policy.rules import Grant
-from initiator.core.signature import Verifier
+from initiator.core.signature import verifier
 from initiator.errors import Code, InitiatorError, RejectError
 from initiator.flow.claims import Claims
 from initiator.flow.clients import Clients
@@ -51,11 +51,8 @@ class _Received:
     reply: str
 
 
-@dataclass(slots=True)
-class _Desk:
-    """Where answers to one operation arrive."""
-
-    answers: asyncio.Queue[_Received] = field(default_factory=lambda: asyncio.Queue(MOST_ANSWERS))
+# Where answers to one operation arrive.
+_Answers = asyncio.Queue[_Received]
 
 
 class Authorizing:
@@ -90,17 +87,17 @@ class Authorizing:
         self._key = key_fingerprint
         self._clock = clock
         self._metrics = metrics
-        self._desks: dict[tuple[str, str], list[_Desk]] = {}
+        self._hearing: dict[tuple[str, str], list[_Answers]] = {}
 
     async def listen(self) -> None:
         """Hear of answers from now on. Raises RetryError."""
         await self._connection.subscribe(subjects.authorized("*", "*", "*"), self._on_answer)
 
     async def _on_answer(self, received: Message) -> None:
-        """Put an answer on the desk of its operation; who has none leaves it to another replica."""
+        """Hand an answer to whoever holds its operation; who does not leaves it to another replica."""
         _, _, authorizer, operation, operation_id = received.subject.split(".")
-        desks = self._desks.get((operation, operation_id))
-        if not desks:
+        holders = self._hearing.get((operation, operation_id))
+        if not holders:
             return
         try:
             answer = authorization.decode_answer(received.data)
@@ -110,9 +107,9 @@ class Authorizing:
         except RejectError as error:
             await self._refuse(received.reply, authorizer, error)
             return
-        for desk in desks:
+        for answers in holders:
             with contextlib.suppress(asyncio.QueueFull):
-                desk.answers.put_nowait(_Received(answer, received.reply))
+                answers.put_nowait(_Received(answer, received.reply))
 
     # --- the step
 
@@ -135,13 +132,13 @@ class Authorizing:
             RetryError: NATS is away.
         """
         asked: dict[str, float] = {}
-        with self._desk(work) as desk:
+        with self._hear(work) as answers:
             while last.event.state is State.AUTHORIZING and not self._gate.stops(Step.AUTHORIZE, last):
                 work.held.see(last)
-                last = await self._turn(work, last, desk, asked)
+                last = await self._turn(work, last, answers, asked)
         return last
 
-    async def _turn(self, work: Work, last: Entry, desk: _Desk, asked: dict[str, float]) -> Entry:
+    async def _turn(self, work: Work, last: Entry, answers: _Answers, asked: dict[str, float]) -> Entry:
         """One look at who is missing, and one answer; returns what is recorded then."""
         permitted = await self._claims.permitted(work)
         if isinstance(permitted, RejectError):
@@ -157,7 +154,7 @@ class Authorizing:
         if not missing:
             return await self._complete(work, last, collected, permitted)
         await self._ask(work, last, missing, asked)
-        received = await self._next(desk, last)
+        received = await self._next(answers, last)
         if received is not None:
             return await self._take(work, last, received, missing)
         current = await self._record.last(work.operation, work.operation_id)
@@ -165,11 +162,11 @@ class Authorizing:
             raise MovedError(None)
         return current
 
-    async def _next(self, desk: _Desk, last: Entry) -> _Received | None:
+    async def _next(self, answers: _Answers, last: Entry) -> _Received | None:
         wait_s = min(ASK_AGAIN_S, max(0.05, last.event.expires_at - self._clock.now()))
         try:
             async with asyncio.timeout(wait_s):
-                return await desk.answers.get()
+                return await answers.get()
         except TimeoutError:
             return None
 
@@ -209,12 +206,7 @@ class Authorizing:
         body["nodes_stream"] = self._nodes_stream(work.operation)
         for name in ("collected", "awaits"):
             body.pop(name)
-        recorded_at = self._clock.loop_time()
-        with self._gate.recording(last) as recording:
-            still = self._claims.still(recording, grant)
-            entry = await self._journal.move(last, State.SIGNED, body, still=still)
-        work.recorded_at = recorded_at
-        return entry
+        return await self._claims.seal(work, last, State.SIGNED, body, grant)
 
     # --- authorizers
 
@@ -225,7 +217,7 @@ class Authorizing:
 
     def _verifies(self, name: str, asked: bytes, signature: bytes) -> bool:
         key = self._clients.policy.authorizers.get(name)
-        return key is not None and Verifier(key).verify(asked, signature)
+        return key is not None and verifier(key).verify(asked, signature)
 
     async def _ask(self, work: Work, last: Entry, missing: list[str], asked: dict[str, float]) -> None:
         """Ask each that is missing, and again after a while: it may not have been there."""
@@ -264,16 +256,16 @@ class Authorizing:
                 await self._connection.publish(reply, json.dumps(body).encode())
 
     @contextlib.contextmanager
-    def _desk(self, work: Work) -> Iterator[_Desk]:
-        key, desk = (work.operation.value, work.operation_id), _Desk()
-        desks = self._desks.setdefault(key, [])
-        desks.append(desk)
+    def _hear(self, work: Work) -> Iterator[_Answers]:
+        key, answers = (work.operation.value, work.operation_id), _Answers(MOST_ANSWERS)
+        holders = self._hearing.setdefault(key, [])
+        holders.append(answers)
         try:
-            yield desk
+            yield answers
         finally:
-            desks.remove(desk)
-            if not desks:
-                self._desks.pop(key, None)
+            holders.remove(answers)
+            if not holders:
+                self._hearing.pop(key, None)
 
 
 def _invalid(name: str, reason: str) -> RejectError:

@@ -1,4 +1,4 @@
-"""Claiming an id, or refusing to, and what is permitted of what is claimed.
+"""Claiming an id, or refusing to; what is permitted of what is claimed, and recording it once it is signed.
 
 Invariants:
 - a request is refused only while nobody has claimed it: whoever may have been overtaken looks at the record first;
@@ -10,15 +10,16 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from initiator.allowances import Allowances, Place
 from initiator.core import events
+from initiator.core.events import State
 from initiator.core.policy.rules import Grant
 from initiator.errors import Code, RejectError, RetryError
 from initiator.flow.clock import Clock
-from initiator.flow.gate import Recording, SigningGate
+from initiator.flow.gate import SigningGate
 from initiator.flow.journal import Journal
 from initiator.flow.reception import Reception
 from initiator.flow.room import Room
@@ -126,14 +127,28 @@ class Claims:
             return error
         return work.refusal or grant
 
-    def still(self, recording: Recording, grant: Grant) -> Callable[[], None]:
-        """What is asked before the record of a signature is tried again: neither orders nor rules may have changed."""
+    async def seal(self, work: Work, last: Entry, state: State, body: Mapping[str, Any], grant: Grant) -> Entry:
+        """Record what was signed, if neither orders nor rules have changed; looked at before each try of the write.
 
-        def check() -> None:
-            recording.still()
-            self._reception.still(grant)
+        Args:
+            state: `signed`, the point of no return, or `authorizing`.
+            grant: by which it is permitted.
 
-        return check
+        Raises:
+            MovedError: another write came first.
+            RetryError: orders, rules or NATS are in the way; nothing is recorded, as far as we know.
+        """
+        recorded_at = self._clock.loop_time()
+        with self._gate.recording(last) as recording:
+
+            def still() -> None:
+                recording.still()
+                self._reception.still(grant)
+
+            entry = await self._journal.move(last, state, body, still=still)
+        if state is State.SIGNED:
+            work.recorded_at = recorded_at
+        return entry
 
     async def _signed_before(self, last: Entry) -> bool:
         event = last.event

@@ -312,14 +312,9 @@ class Handler:
         if isinstance(permitted, RejectError):
             return await self._journal.refuse(last, permitted)
         body = self._sealed_body(work, raw, signed, permitted)
-        recorded_at = self._clock.loop_time()
-        with self._gate.recording(last) as recording:
-            still = self._claims.still(recording, permitted)
-            if permitted.authorizers:
-                return await self._journal.move(last, State.AUTHORIZING, awaiting(body, permitted), still=still)
-            entry = await self._journal.move(last, State.SIGNED, body, still=still)
-        work.recorded_at = recorded_at
-        return entry
+        if permitted.authorizers:
+            return await self._claims.seal(work, last, State.AUTHORIZING, awaiting(body, permitted), permitted)
+        return await self._claims.seal(work, last, State.SIGNED, body, permitted)
 
     async def _ask_signer(self, raw: bytes, last: Entry) -> Signed:
         self._gate.check(last)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from initiator.config.schema import Settings
-from initiator.core import codec, events, message, requester, validate
+from initiator.core import codec, message, requester, validate
 from initiator.core.lifecycle import REOPEN
 from initiator.core.model import ContentType, KeygenRequest, Operation, Request
 from initiator.core.policy.clients import check_operation
@@ -64,15 +64,8 @@ class Intake:
         return signed
 
     def evidence(self, request: Request, signed: RequesterSignature, reopens: str | None) -> dict[str, Any]:
-        """What of the signed bytes the record's other fields do not say, and the signature over them."""
-        return {
-            "key": signed.key,
-            "signature": signed.signature,
-            "audience": self._audience,
-            "expires_at": None if request.expires_at is None else events.format_time(request.expires_at),
-            "labels": dict(request.labels),
-            "reopens": reopens,
-        }
+        """See `requester.evidence`."""
+        return requester.evidence(self._audience, request, signed, reopens)
 
     def check_known(self, client: str, signed: RequesterSignature) -> PublicKey:
         """The key, as the policy knows it now; raises RejectError where it does not (any more)."""
