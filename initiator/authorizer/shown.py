@@ -9,13 +9,9 @@ from datetime import UTC, datetime
 
 from initiator.authorizer.desk import Case
 from initiator.core.model import KeygenRequest, ReshareRequest, SignRequest
+from initiator.core.text import plain
 
 WIDTH = 72
-
-
-def plain(text: str) -> str:
-    """Without a character that a terminal would obey, or that reads as another line."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:512])
 
 
 def lines(case: Case, now: float) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -43,16 +42,11 @@ def key(path: Path, name: str) -> None:
     """Make the key that signs a log. Prints its public key, which auditors need; the file stays with the exporter."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from initiator.cli.key import write_key
     from initiator.core.tlog import LogKey, check_name, format_signer_key
 
     made = Ed25519PrivateKey.generate()
-    content = format_signer_key(check_name(name), made)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise click.ClickException(f"{path} exists; keys are never overwritten") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"{content}\n")
+    write_key(path, f"{format_signer_key(check_name(name), made)}\n")
     click.echo(LogKey(name, made.public_key().public_bytes_raw()).text)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -37,17 +36,13 @@ def authorizer() -> None:
 def key(path: Path, authorizer_id: str, algorithm: Any) -> None:
     """Make a key in mpcium's own format, and print what the nodes and the daemon's policy need of it."""
     from initiator import keyfile
+    from initiator.cli.key import write_key
     from initiator.core.authorization import is_authorizer
 
     if not is_authorizer(authorizer_id):
         raise click.BadParameter("expected lower-case letters, digits, _ and -", param_hint="--id")
     content, public = keyfile.generate(algorithm)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise click.ClickException(f"{path} exists; keys are never overwritten") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
+    write_key(path, content)
     click.echo("# every node's config.yaml\nauthorization:\n  enabled: true\n  authorizer_public_keys:")
     click.echo(f'    {authorizer_id}: {{public_key: "{public.hex}", algorithm: {algorithm}}}')
     click.echo("\n# the daemon's policy\nauthorizers:")

@@ -14,8 +14,8 @@ import click
 
 from initiator.bus.errors import NotFoundError
 from initiator.cli import CliContext
-from initiator.cli.letters import plain
 from initiator.config.schema import LogSettings, NatsSettings, Settings
+from initiator.core.text import plain
 from initiator.errors import InitiatorError
 
 PART_TIMEOUT_S = 20.0

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from initiator.cli.letters import plain
 from initiator.client import (
     ClientError,
     DeniedError,
@@ -30,6 +29,7 @@ from initiator.client import (
 )
 from initiator.config import context as contexts
 from initiator.core.model import Operation
+from initiator.core.text import plain
 from initiator.errors import Code
 
 DONE, UNKNOWN, USAGE, REJECTED, FAILED, RUNNING, UNAVAILABLE, UNTRUSTED = 0, 1, 2, 3, 4, 5, 7, 8

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from initiator.cli.letters import plain
+from initiator.core.text import plain
 
 STDOUT = "-"
 _MODE = 0o600

@@ -12,11 +12,11 @@ import click
 
 from initiator.bus.jetstream import JetStream
 from initiator.cli import CliContext, ordering
-from initiator.cli.letters import plain
 from initiator.cli.ordering import Changed, Text
 from initiator.core import events, subjects
 from initiator.core.model import Operation
 from initiator.core.orders import MOST_FREEZES, Freeze, Orders, Scope
+from initiator.core.text import plain
 from initiator.errors import Code, RejectError
 from initiator.orders import OrderBook
 from initiator.stopline import Counter

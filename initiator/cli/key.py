@@ -51,11 +51,12 @@ def generate(path: Path, algorithm: str, as_json: bool) -> None:
     from initiator import keyfile
 
     content, public_key = keyfile.generate("ed25519" if algorithm == "ed25519" else "p256")
-    _write(path, content)
+    write_key(path, content)
     _print(public_key, as_json=as_json)
 
 
-def _write(path: Path, content: str) -> None:
+def write_key(path: Path, content: str) -> None:
+    """Leave a private key in a new file of its owner's alone. Raises ClickException where there is a file already."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -73,7 +74,7 @@ def requester(path: Path) -> None:
     """
     from initiator.client.signing import RequestSigner, new_seed
 
-    _write(path, f"{new_seed()}\n")
+    write_key(path, f"{new_seed()}\n")
     click.echo(RequestSigner.from_file(path).public_key)
 
 

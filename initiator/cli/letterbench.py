@@ -13,6 +13,7 @@ import click
 
 from initiator.cli import CliContext, letters
 from initiator.core.deadletter import DeadLetter, Selection
+from initiator.core.text import plain
 from initiator.errors import Code, InitiatorError, RejectError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Bench:
 
     async def look(self, sequence: int) -> bool:
         letter, _ = await self.letters.open(sequence)
-        click.echo(f"{letters.about(letter)} {letters.plain(letter.code)} would be dropped")
+        click.echo(f"{letters.about(letter)} {plain(letter.code)} would be dropped")
         return True
 
     async def rehearse(self, sequence: int, *, drop: bool) -> bool:
@@ -67,7 +68,7 @@ class Bench:
         counts: Counter[Kind] = Counter()
         try:
             async for replayed, fate in self._fates.tell(self._replayed, wait_s):
-                click.echo(f"{letters.about(replayed.letter)} {letters.plain(fate.said)}")
+                click.echo(f"{letters.about(replayed.letter)} {plain(fate.said)}")
                 counts[fate.kind] += 1
         except InitiatorError as error:
             left = f"{len(self._replayed) - counts.total()} of {len(self._replayed)}"
@@ -126,7 +127,6 @@ async def _connected(context: CliContext) -> AsyncIterator[Bench]:
     """The daemon's own login."""
     from initiator.bus.connection import Connection
     from initiator.bus.jetstream import JetStream
-    from initiator.config.policyfile import load_policy
     from initiator.config.wallets import load_wallets
     from initiator.deadletters import DeadLetters
     from initiator.flow.clients import Clients
@@ -142,10 +142,8 @@ async def _connected(context: CliContext) -> AsyncIterator[Bench]:
         await connection.open()
         js = JetStream(connection, settings.nats.jetstream_domain)
         dead, record = DeadLetters(js), Record(js)
-        policy = load_policy(settings.policy.file) if settings.policy.file else None
-        wallets = load_wallets(settings.mpcium.wallets_file)
-        book = WalletBook(record, wallets.keys, wallets.owners)
-        intake = Intake(settings, Clients(settings.clients, policy), book.owner)
+        clients = Clients.configured(settings)
+        intake = Intake(settings, clients, WalletBook(record, load_wallets(settings.mpcium.wallets_file)).owner)
         yield Bench(dead, Rehearsal(intake, dead, record, time.time), Fates(intake, js, record))
     finally:
         await connection.close()

@@ -16,11 +16,11 @@ from typing import Any
 from initiator.core import codec, deadletter, events
 from initiator.core.deadletter import DeadLetter
 from initiator.core.model import Operation
+from initiator.core.text import plain
 from initiator.errors import InitiatorError, RejectError
 
 NODES = "(nodes)"  # parentheses are in no client name
 NOTHING = "-"
-_TEXT_LIMIT = 1024
 _NAME_LIMIT = 64  # of an id
 _OTHER_TX_ID = (
     "warning: of each sign request make sure that its sender has not asked again under another tx_id: "
@@ -28,12 +28,6 @@ _OTHER_TX_ID = (
 )
 # never as they are: what shall be signed, and what the nodes signed
 _DIGESTED = frozenset({"tx", "signature", "r", "s", "signature_recovery"})
-
-
-def plain(text: str) -> str:
-    """Text of somebody else's without a character that a terminal would obey or that reads as another line."""
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:_TEXT_LIMIT])
-    return shown + ("…" if len(text) > _TEXT_LIMIT else "")
 
 
 def as_json(letter: DeadLetter) -> dict[str, Any]:

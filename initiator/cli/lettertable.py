@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from initiator.cli.letters import NODES, NOTHING, plain
+from initiator.cli.letters import NODES, NOTHING
 from initiator.core import events
 from initiator.core.deadletter import DeadLetter
+from initiator.core.text import plain
 
 COLUMNS = ("SEQ", "TIME", "CLIENT", "OP", "ID", "CODE", "OUTCOME", "FIELD", "REASON")
 _GAP = "  "

@@ -18,10 +18,10 @@ from initiator.bus import streams
 from initiator.bus.connection import Connection
 from initiator.bus.jetstream import JetStream
 from initiator.cli import CliContext
-from initiator.cli.letters import plain
 from initiator.config.schema import LogSettings
 from initiator.core import events
 from initiator.core.orders import MOST_TEXT, Orders
+from initiator.core.text import plain
 from initiator.orders import OrderBook
 from initiator.rollcall import Heard, RollCall
 

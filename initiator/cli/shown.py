@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from initiator.cli.letters import plain
 from initiator.client import EcdsaSignature, EddsaSignature, Event, PublicKey, ResharedKey, Wallet
+from initiator.core.text import plain
 
 Result = Wallet | EcdsaSignature | EddsaSignature | ResharedKey
 

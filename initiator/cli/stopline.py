@@ -14,10 +14,10 @@ import click
 
 from initiator.bus.jetstream import JetStream
 from initiator.cli import CliContext, ordering
-from initiator.cli.letters import plain
 from initiator.cli.ordering import Changed, Text
 from initiator.core import events
 from initiator.core.orders import MOST_SIGNATURES, Line, Orders
+from initiator.core.text import plain
 from initiator.errors import Code, InitiatorError, RejectError
 from initiator.orders import OrderBook
 from initiator.stopline import Counter

@@ -15,9 +15,9 @@ from dataclasses import asdict
 import click
 
 from initiator.cli import CliContext
-from initiator.cli.letters import plain
 from initiator.cli.seconds import Seconds
 from initiator.config.schema import LogSettings, Settings
+from initiator.core.text import plain
 from initiator.errors import InitiatorError
 from initiator.overview import Failure, LaneView, Overview, Replica, Snapshot
 

@@ -23,6 +23,7 @@ from initiator.cli import lettertable as tables
 from initiator.cli.dlq import dlq
 from initiator.core.deadletter import DeadLetter, Original, named_in
 from initiator.core.model import Operation
+from initiator.core.text import plain
 from initiator.errors import Code, RejectError
 
 TX = b"\x01secret-bytes"
@@ -86,7 +87,7 @@ def test_nothing_that_a_terminal_obeys_gets_out(text: str) -> None:
     strange = letter(text, name=text or None)
     lines = [*tables.table([strange], None), *letters.full(strange, b"\xc1", values=True), letters.about(strange)]
     assert all(line.isprintable() for line in lines)
-    assert letters.plain(text).isprintable()
+    assert plain(text).isprintable()
 
 
 # --- payloads
