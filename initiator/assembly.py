@@ -13,7 +13,6 @@ from initiator.bus.connection import Connection, Message
 from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream
 from initiator.bus.nodes import NodeGateway
-from initiator.config.policyfile import load_policy
 from initiator.config.schema import Settings
 from initiator.config.wallets import load_wallets
 from initiator.core import subjects
@@ -90,9 +89,8 @@ class Assembly:
         self._health = health
         self._metrics = metrics
         self._clock = SystemClock()
-        policy = load_policy(settings.policy.file) if settings.policy.file else None
-        self.clients = Clients(settings.clients, policy)
-        self._made_before = load_wallets(settings.mpcium.wallets_file)
+        self.clients = Clients.configured(settings)
+        made_before = load_wallets(settings.mpcium.wallets_file)
         self._worker: Worker | None = None
         self._authorizing: Authorizing | None = None
         self._queue_failures: dict[str, InitiatorError] = {}
@@ -104,7 +102,7 @@ class Assembly:
         self._gateway = NodeGateway(self._nodes_js, settings.mpcium.scoped_client_id)
         kept = settings.streams
         self._record = Record(self._js, Retention(kept.final_max_age_s, kept.intermediate_max_age_s))
-        self._book = WalletBook(self._record, self._made_before.keys, self._made_before.owners)
+        self._book = WalletBook(self._record, made_before)
         self._allowances = Allowances(self._js, self._clock.now)
         self._journal = Journal(self._record, self._clock, metrics, self._board)
         self._lease = lease

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
-from initiator.config.schema import ClientSettings
+from initiator.config.policyfile import load_policy
+from initiator.config.schema import ClientSettings, Settings
 from initiator.core.model import Operation
 from initiator.core.policy.rules import Policy, unrestricted
 
@@ -19,6 +21,12 @@ class Clients:
     def __init__(self, clients: Mapping[str, ClientSettings], policy: Policy | None = None) -> None:
         self.policy = policy or unrestricted()
         self.replace(clients)
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """As the settings and the policy file that they name say. Raises HaltError."""
+        policy = load_policy(settings.policy.file) if settings.policy.file else None
+        return cls(settings.clients, policy)
 
     def replace(self, clients: Mapping[str, ClientSettings]) -> None:
         """From now on these; requests that are under way go on to their ends."""

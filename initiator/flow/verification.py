@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any
 
+from initiator.config.wallets import Wallets
 from initiator.core import message
 from initiator.core.events import Event
 from initiator.core.model import ContentType, KeygenRequest, Request, ReshareRequest, SignRequest
@@ -27,17 +27,13 @@ class WalletBook:
     """Public keys of wallets, as their keygen's `completed` event recorded them; remembered once found.
 
     Args:
-        made_before: keys of wallets whose keygen never went through this record. They count before what is on record:
-            an operator vouches for them, and a keygen's result could be forged.
-        owners: the clients that these wallets belong to, where the operator says so.
+        made_before: wallets whose keygen never went through this record. They count before what is on record: an
+            operator vouches for them, and a keygen's result could be forged.
     """
 
-    def __init__(
-        self, record: Record, made_before: Mapping[str, WalletKeys], owners: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, record: Record, made_before: Wallets) -> None:
         self._record = record
         self._made_before = made_before
-        self._owners = owners or {}
         self._known: OrderedDict[str, tuple[WalletKeys, str]] = OrderedDict()
 
     async def keys(self, wallet_id: str) -> WalletKeys | None:
@@ -54,9 +50,8 @@ class WalletBook:
         Raises:
             RetryError: the record cannot be read now.
         """
-        vouched = self._owners.get(wallet_id)
-        if vouched is not None or wallet_id in self._made_before:
-            return vouched
+        if wallet_id in self._made_before.keys:
+            return self._made_before.owners.get(wallet_id)
         known = await self._on_record(wallet_id)
         return known[1] if known else None
 
@@ -75,7 +70,7 @@ class WalletBook:
 
     def vouched(self, wallet_id: str) -> WalletKeys | None:
         """The keys that the configuration gives for a wallet."""
-        return self._made_before.get(wallet_id)
+        return self._made_before.keys.get(wallet_id)
 
 
 def other_keys(event: Event, result: NodeResult) -> bool:

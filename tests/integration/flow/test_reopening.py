@@ -11,6 +11,7 @@ import pytest
 
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import NatsSettings
+from initiator.config.wallets import Wallets
 from initiator.deadletters import DeadLetters
 from initiator.errors import Code, RetryError
 from initiator.flow.clients import Clients
@@ -128,7 +129,7 @@ async def test_a_replay_of_its_dead_letter_opens_it(server: Bench) -> None:
         assert (letter.outcome, letter.event_id) == ("none", failed["event_id"])
         settings = settings_for(server.url)
         rehearsal = Rehearsal(
-            Intake(settings, Clients(settings.clients), WalletBook(Record(js), {}).owner),
+            Intake(settings, Clients(settings.clients), WalletBook(Record(js), Wallets()).owner),
             letters,
             Record(js),
             time.time,
