@@ -96,15 +96,22 @@ def verify_event(
     problem = _initiator_problem(event, initiator)
     if problem is None and authorizers is not None:
         problem = _authorizers_problem(event, known, required)
+    return _verdict(event, key, problem, authorizers_checked=authorizers is not None)
+
+
+def _verdict(
+    event: message.ParsedEvent, key: PublicKey, problem: _Problem | None, *, authorizers_checked: bool
+) -> Verdict:
+    """What is said of an event that could be read."""
     names = tuple(dict.fromkeys(item.authorizer_id for item in event.authorizer_signatures))
     return Verdict(
         valid=problem is None,
         readable=True,
-        reason=problem.reason if problem else _summary(names, authorizers is not None),
+        reason=problem.reason if problem else _summary(names, authorizers_checked),
         field=problem.field if problem else None,
         operation_id=event.request.operation_id,
         key_fingerprint=fingerprint(key),
-        authorizers=names if problem is None and authorizers is not None else (),
+        authorizers=names if problem is None and authorizers_checked else (),
     )
 
 
