@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from initiator.app import App
 from initiator.config.policyfile import load_policy
 from initiator.config.schema import LimitSettings
 from initiator.core import requester, validate
+from initiator.core.events import format_time
 from initiator.core.model import ContentType, Operation
 from initiator.core.requester import RequesterSignature
 from initiator.core.signer import PublicKey
@@ -80,10 +81,22 @@ def signature(
     return {requester.HEADER: requester.format_header(RequesterSignature(requester.key_text(public), made))}
 
 
+def later(seconds: float) -> str:
+    """A moment from now, as requests say it."""
+    return format_time(time.time() + seconds)
+
+
 def soon(**fields: Any) -> dict[str, Any]:
     """A request that expires in ten minutes: what is signed must."""
-    at = datetime.fromtimestamp(int(time.time()) + 600, UTC)
-    return fields | {"expires_at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+    return fields | {"expires_at": later(600)}
+
+
+async def ask(server: Bench, what: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A client's question, and what it is answered."""
+    await server.nc.flush()
+    reply = await server.nc.request(f"initiator.{what}", json.dumps(body).encode(), timeout=5)
+    answer: dict[str, Any] = json.loads(reply.data)
+    return answer
 
 
 def keys_of(*clients: str) -> dict[str, Any]:

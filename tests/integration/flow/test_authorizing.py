@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import time
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import nats.errors
 import pytest
-import pytest_asyncio
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -20,29 +13,9 @@ from initiator.core import authorization, message
 from initiator.core.authorization import Answer
 from initiator.core.model import Operation
 from initiator.core.signature import Verifier
-from tests.support.authorizers import AUTHORIZERS, BOTH, OPS, RISK, Authorizers, signed
-from tests.support.governed import Governed, name
-from tests.support.harness import Bench, bench, running
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("authorizing")) as ready:
-        yield ready
-
-
-@pytest.fixture
-def governed(server: Bench, tmp_path: Path) -> Governed:
-    one = Governed(server, tmp_path)
-    one.write([BOTH], authorizers=AUTHORIZERS)
-    return one
-
-
-@pytest_asyncio.fixture
-async def authorizers(server: Bench) -> Authorizers:
-    one = Authorizers(server)
-    await one.listen()
-    return one
+from tests.support.authorizers import OPS, RISK, Authorizers, signed
+from tests.support.governed import Governed, ask, later, name
+from tests.support.harness import running
 
 
 async def test_the_nodes_get_the_event_when_all_have_signed(governed: Governed, authorizers: Authorizers) -> None:
@@ -169,7 +142,7 @@ async def test_who_has_signed_may_still_say_no(governed: Governed, authorizers: 
 async def test_at_the_deadline_it_fails_naming_who_is_missing(governed: Governed, authorizers: Authorizers) -> None:
     server, wallet = governed.server, name("w")
     async with running(governed.app()):
-        await server.submit("keygen", {"wallet_id": wallet, "expires_at": _in(3)})
+        await server.submit("keygen", {"wallet_id": wallet, "expires_at": later(3)})
         await authorizers.sign("risk", wallet)
         event = await server.until("keygen", wallet)
         assert (event["code"], event["outcome"]) == ("AUTHORIZERS_MISSING", "none")
@@ -185,7 +158,7 @@ async def test_opened_again_it_goes_on_with_the_signature_that_authorizers_hold(
 ) -> None:
     server, wallet = governed.server, name("w")
     async with running(governed.app()):
-        await server.submit("keygen", {"wallet_id": wallet, "expires_at": _in(2)})
+        await server.submit("keygen", {"wallet_id": wallet, "expires_at": later(2)})
         before = (await authorizers.asking("risk", wallet)).message
         await authorizers.sign("risk", wallet)
         failed = await server.until("keygen", wallet)
@@ -203,10 +176,10 @@ async def test_it_can_be_cancelled_while_it_waits(governed: Governed, authorizer
     async with running(governed.app()):
         await server.submit("keygen", {"wallet_id": wallet})
         await authorizers.sign("risk", wallet)
-        status = await _ask(server, "query.alice.status", {"op": "keygen", "id": wallet})
+        status = await ask(server, "query.alice.status", {"op": "keygen", "id": wallet})
         assert (status["event"]["state"], status["event"]["awaits"]) == ("authorizing", ["ops"])
         assert not {"message", "collected", "session", "digest"} & status["event"].keys()
-        told = await _ask(server, "cancel.alice", {"op": "keygen", "id": wallet})
+        told = await ask(server, "cancel.alice", {"op": "keygen", "id": wallet})
         assert told["cancelled"] is True
         assert await server.all_acked()
     assert await server.published("keygen") == 0
@@ -223,15 +196,3 @@ async def test_a_result_for_what_nobody_could_have_got_is_forged(governed: Gover
         await authorizers.sign("risk", wallet)
         await authorizers.sign("ops", wallet)
         await server.until("keygen", wallet, "published")
-
-
-def _in(seconds: float) -> str:
-    return datetime.fromtimestamp(time.time() + seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-async def _ask(server: Bench, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    with contextlib.suppress(Exception):
-        await server.nc.flush()
-    reply = await server.nc.request(f"initiator.{what}", json.dumps(body).encode(), timeout=5)
-    answer: dict[str, Any] = json.loads(reply.data)
-    return answer

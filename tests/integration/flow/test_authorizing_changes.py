@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import time
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from nats.aio.msg import Msg
 
@@ -20,29 +13,9 @@ from initiator.core import authorization, message
 from initiator.core.authorization import Answer
 from initiator.core.model import Operation
 from tests.support.authorizers import AUTHORIZERS, BOTH, RISK, Authorizers
-from tests.support.governed import Governed, name
-from tests.support.harness import Bench, ScriptedSigner, bench, running, sign_request
+from tests.support.governed import Governed, ask, name
+from tests.support.harness import ScriptedSigner, running, sign_request
 from tests.support.operator import operator
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("authorizing")) as ready:
-        yield ready
-
-
-@pytest.fixture
-def governed(server: Bench, tmp_path: Path) -> Governed:
-    one = Governed(server, tmp_path)
-    one.write([BOTH], authorizers=AUTHORIZERS)
-    return one
-
-
-@pytest_asyncio.fixture
-async def authorizers(server: Bench) -> Authorizers:
-    one = Authorizers(server)
-    await one.listen()
-    return one
 
 
 async def test_rules_that_change_meanwhile_are_asked_again(governed: Governed, authorizers: Authorizers) -> None:
@@ -117,7 +90,7 @@ async def test_a_freeze_holds_it_back_though_all_have_signed(governed: Governed,
         await ops.freeze()
         await authorizers.sign("ops", wallet)
         await asyncio.sleep(0.5)
-        status = await _ask(server, "query.alice.status", {"op": "keygen", "id": wallet})
+        status = await ask(server, "query.alice.status", {"op": "keygen", "id": wallet})
         assert (status["event"]["state"], status["event"]["awaits"]) == ("authorizing", [])
         lifting = asyncio.create_task(ops.unfreeze())
         await server.until("keygen", wallet, "published")
@@ -219,9 +192,9 @@ async def test_signatures_and_reshares_are_authorized_too(
     RISK.public_key().verify(authorized.signature, message.authorizer_bytes(event.request, event.signature))
 
 
-async def test_an_authorizer_that_comes_late_is_asked_again(governed: Governed, server: Bench) -> None:
-    wallet = name("w")
-    async with running(governed.app()):
+async def test_an_authorizer_that_comes_late_is_asked_again(by_both: Governed) -> None:
+    server, wallet = by_both.server, name("w")
+    async with running(by_both.app()):
         await server.submit("keygen", {"wallet_id": wallet})
         await server.until("keygen", wallet, "accepted")
         await asyncio.sleep(0.5)
@@ -230,15 +203,3 @@ async def test_an_authorizer_that_comes_late_is_asked_again(governed: Governed, 
         began = time.monotonic()
         await late.asking("risk", wallet)
         assert time.monotonic() - began < 6
-
-
-def _in(seconds: float) -> str:
-    return datetime.fromtimestamp(time.time() + seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-async def _ask(server: Bench, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    with contextlib.suppress(Exception):
-        await server.nc.flush()
-    reply = await server.nc.request(f"initiator.{what}", json.dumps(body).encode(), timeout=5)
-    answer: dict[str, Any] = json.loads(reply.data)
-    return answer

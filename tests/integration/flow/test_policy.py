@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-import pytest_asyncio
 from structlog.testing import capture_logs
 
 from initiator.app import App
 from tests.support.governed import KEYGEN, Governed, keys_of, name, signature, soon
-from tests.support.harness import Bench, bench, running, settings_for, sign_request, source
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("policy")) as ready:
-        yield ready
-
-
-@pytest.fixture
-def governed(server: Bench, tmp_path: Path) -> Governed:
-    return Governed(server, tmp_path)
-
+from tests.support.harness import Bench, running, settings_for, sign_request, source
 
 # --- refusals
 

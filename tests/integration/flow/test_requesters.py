@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgpack
-import pytest
-import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from initiator.app import App
 from initiator.core import codec, requester, validate
 from initiator.core.model import ContentType, Operation
 from tests.support.governed import KEYGEN, RULES, Governed, keys_of, name, signature, soon
-from tests.support.harness import Bench, ScriptedSigner, bench, running, settings_for, sign_request, source
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("policy")) as ready:
-        yield ready
-
-
-@pytest.fixture
-def governed(server: Bench, tmp_path: Path) -> Governed:
-    return Governed(server, tmp_path)
+from tests.support.harness import Bench, ScriptedSigner, running, settings_for, sign_request, source
 
 
 async def test_a_stolen_login_alone_moves_nothing(governed: Governed) -> None:
@@ -142,7 +127,8 @@ async def test_what_is_signed_must_expire(governed: Governed) -> None:
         assert await governed.rejected("keygen", fields, **signature(fields)) == ("MISSING_FIELD", "expires_at")
 
 
-async def test_a_signature_without_keys_to_hold_it_against_is_refused(server: Bench) -> None:
+async def test_a_signature_without_keys_to_hold_it_against_is_refused(own_server: Bench) -> None:
+    server = own_server
     async with running(App(settings_for(server.url), source(ScriptedSigner()))):
         fields = soon(wallet_id=name("w"))
         event = await server.rejection(await server.submit("keygen", fields, **signature(fields)))
