@@ -89,7 +89,8 @@ class Stack:
     async def start(self, exits: contextlib.AsyncExitStack) -> None:
         """Start all parts; what was started is ended by `exits`."""
         host = self.options.nats
-        config = accounts.server_config(self.logins, host.place(self.folder))
+        client_id = "initiator" if self.options.routing == "scoped" else None
+        config = accounts.server_config(self.logins, host.place(self.folder), client_id)
         self.nats_url = await exits.enter_async_context(host.start(config, self.folder))
         await self._start_kms(exits)
         await self._start_nodes(exits)
