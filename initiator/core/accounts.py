@@ -19,6 +19,8 @@ from initiator.core.model import Operation
 
 INITIATOR, NODES, SYSTEM = "INITIATOR", "NODES", "SYS"
 DAEMON, DAEMON_AT_NODES, NODE, ADMIN = "initiator", "initiator-nodes", "nodes", "sys"
+RECORD_DOMAIN = "initiator"
+"""The JetStream domain under which an auditor reads the record."""
 AUTHORIZER = re.compile(r"[a-z0-9_-]{1,64}")  # mpcium's ids are in lower case
 _ALL_OPERATIONS = frozenset(Operation)
 Kind = Literal["service", "stream"]
@@ -45,6 +47,7 @@ class Grant:
 
     Attributes:
         many: a service whose one question has several answers.
+        known_as: the subject in the taker's account, where it is another there.
     """
 
     kind: Kind
@@ -52,6 +55,12 @@ class Grant:
     giver: str
     taker: str
     many: bool = False
+    known_as: str | None = None
+
+    @property
+    def local(self) -> str:
+        """The subject in the taker's account."""
+        return self.known_as or self.subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,8 +236,8 @@ def _operator(name: str, api: str) -> User:
 
 def _account(name: str, user: str, grants: Sequence[Grant]) -> Account:
     """An account whose one login may do what it was granted, so that a stolen one cannot tell its own programs lies."""
-    publish = tuple(grant.subject for grant in grants if grant.kind == "service")
-    listen = tuple(grant.subject for grant in grants if grant.kind == "stream")
+    publish = tuple(grant.local for grant in grants if grant.kind == "service")
+    listen = tuple(grant.local for grant in grants if grant.kind == "stream")
     return Account(name=name, users=(User(name=user, publish=publish, subscribe=(*listen, *_inboxes(user))),))
 
 
@@ -266,12 +275,16 @@ def _authorizer(name: str) -> Account:
 
 
 def _auditor_grants(name: str, api: str) -> list[Grant]:
-    """Reads of the record, message by message: no consumer, so nothing that could ack, delete or move anything."""
+    """Reads of the record, message by message: no consumer, so nothing that could ack, delete or move anything.
+
+    In the auditor's account they are a JetStream domain's: `$JS.API` there is its own, and says that there is none.
+    """
     record = subjects.EVENTS_STREAM
-    calls = (f"STREAM.INFO.{record}", f"STREAM.MSG.GET.{record}")
-    many = (f"DIRECT.GET.{record}", f"DIRECT.GET.{record}.>")
-    taker = f"AUDITOR_{name}"
+    calls = {f"STREAM.INFO.{record}": False, f"STREAM.MSG.GET.{record}": False}
+    calls |= {f"DIRECT.GET.{record}": True, f"DIRECT.GET.{record}.>": True}
+    here = api_prefix(RECORD_DOMAIN)
     return [
-        *(Grant(kind="service", subject=f"{api}.{call}", giver=INITIATOR, taker=taker) for call in calls),
-        *(Grant(kind="service", subject=f"{api}.{call}", giver=INITIATOR, taker=taker, many=True) for call in many),
-    ]
+        Grant(kind="service", subject=f"{api}.{call}", giver=INITIATOR, taker=f"AUDITOR_{name}", many=many,
+              known_as=f"{here}.{call}")
+        for call, many in calls.items()
+    ]  # fmt: skip

@@ -70,7 +70,8 @@ def _export(grant: Grant) -> Claims:
 
 
 def _import(grant: Grant, giver: str, token: str) -> Claims:
-    return {"name": grant.subject, "subject": grant.subject, "account": giver, "token": token, "type": grant.kind}
+    found = {"name": grant.subject, "subject": grant.subject, "account": giver, "token": token, "type": grant.kind}
+    return found | ({"local_subject": grant.known_as} if grant.known_as else {})
 
 
 def as_read(layout: Layout) -> Mapping[str, Sequence[Claims] | Claims]:

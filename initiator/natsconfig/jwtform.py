@@ -15,7 +15,7 @@ from initiator.core.accounts import NODE, NODES, SYSTEM, Account, Grant, Layout,
 from initiator.errors import Code, HaltError
 from initiator.natsconfig import claims, nkey, plain, token
 from initiator.natsconfig.keyring import Keyring
-from initiator.natsconfig.order import Authority, Order, hold_form, layout_of, logins_of, server_text
+from initiator.natsconfig.order import Authority, Order, hold_form, layout_of, logins_of, server_text, tls_block, url_of
 from initiator.natsconfig.plainform import by_password, pair_of
 
 _ABOUT = "# Written by `initiator nats-config`: change the settings and run it again.\n"
@@ -37,29 +37,34 @@ def write(keyring: Keyring, order: Order, now: datetime.datetime) -> None:
     for name in order.revoke:
         mint.revoke(name)
     keyring.file("accounts.conf", _ABOUT + mint.accounts())
-    more = f"# the nodes' own server comes in here (leaf.conf)\nleafnodes {{ listen: {json.dumps(order.leaf_listen)} }}"
+    tls = tls_block(keyring.folder, mutual=False).replace("\n", "\n  ") if order.hosts else ""
+    inside = f"\n  listen: {json.dumps(order.leaf_listen)}\n  {tls}".rstrip()
+    more = f"# the nodes' own server comes in here (leaf.conf)\nleafnodes {{{inside}\n}}"
     keyring.file("nats.conf", server_text(keyring, order, mutual=False, more=more), once=True)
     keyring.file("leaf.conf", _leaf(keyring, order), once=True)
     fields = {user.name: mint.login(account, user) for account, user in found.users()}
     fields[NODE] = {"user": NODE, "password_file": f"logins/{NODE}.password"}
-    logins_of(keyring, order, found, fields, nodes_at=f"nats://{order.nodes_listen}")
+    logins_of(keyring, order, found, fields, nodes_at=url_of(order, order.nodes_listen))
 
 
 def _leaf(keyring: Keyring, order: Order) -> str:
     """The nodes' own server: they know no credentials files, only passwords and certificates (wire trap 4)."""
     login = plain.user_line(User(name=NODE), by_password(keyring, NODE))
     remote = {
-        "url": f"nats-leaf://{order.leaf_listen}",
+        "url": url_of(order, order.leaf_listen).replace("nats://", "nats-leaf://"),
         "account": NODES,
         "credentials": str(keyring.path(f"logins/{NODE}.creds")),
     }
     fields = ", ".join(f"{name}: {json.dumps(value)}" for name, value in remote.items())
+    if order.hosts:
+        fields += f", tls {{ ca_file: {json.dumps(str(keyring.path('tls/ca.pem')))} }}"
+    tls = tls_block(keyring.folder, mutual=False) + "\n" if order.hosts else ""
     return f"""# Written once by `initiator nats-config`, and yours from then on: the server that the nodes log in to.
 # It holds no streams of its own; everything passes on into the account {NODES} of the others' server.
 server_name: nats-nodes-1
 listen: {json.dumps(order.nodes_listen)}
 max_payload: 1MB
-accounts {{
+{tls}accounts {{
   {NODES} {{ users: [ {{ {login} }} ] }}
 }}
 leafnodes {{ remotes: [ {{ {fields} }} ] }}

@@ -10,7 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from initiator.core.accounts import DAEMON, DAEMON_AT_NODES, INITIATOR, NODE, SYSTEM, Layout, Parties, layout
+from initiator.core.accounts import (
+    DAEMON,
+    DAEMON_AT_NODES,
+    INITIATOR,
+    NODE,
+    RECORD_DOMAIN,
+    SYSTEM,
+    Layout,
+    Parties,
+    layout,
+)
 from initiator.errors import Code, HaltError
 from initiator.natsconfig import certificates
 from initiator.natsconfig.keyring import Keyring
@@ -135,7 +145,7 @@ def logins_of(
         login: by user: settings of a `nats` section, with files as names in the folder.
         nodes_at: where the nodes log in, if not at the server of the others.
     """
-    url = f"{'tls' if order.hosts else 'nats'}://{_reached(order)}"
+    url = url_of(order, order.listen)
     sections = {user: _section(keyring, order, fields, url) for user, fields in login.items()}
     daemon: dict[str, Any] = {"nats": sections[DAEMON], "mpcium": {"nats": sections[DAEMON_AT_NODES]}}
     keyring.file("initiator.yaml", _yaml("the daemon's logins: take them over into its configuration", daemon))
@@ -150,12 +160,14 @@ def logins_of(
             about = f"{name}'s logins: for dlq, top and check, in the place of the daemon's `nats`"
             keyring.file(f"{name}.yaml", _yaml(about, {"nats": sections[name]}))
         elif account.name not in (INITIATOR, SYSTEM) and name != DAEMON_AT_NODES:
-            keyring.file(f"{name}.yaml", _yaml(f"{name}'s login", {"nats": sections[name]}))
+            domain = {"jetstream_domain": RECORD_DOMAIN} if account.name.startswith("AUDITOR_") else {}
+            keyring.file(f"{name}.yaml", _yaml(f"{name}'s login", {"nats": sections[name] | domain}))
 
 
-def _reached(order: Order) -> str:
-    port = order.listen.rpartition(":")[2]
-    return f"{order.hosts[0] if order.hosts else order.listen.rpartition(':')[0]}:{port}"
+def url_of(order: Order, listen: str) -> str:
+    """Where a server that listens there is reached: by the name in its certificate, if it has one."""
+    host, _, port = listen.rpartition(":")
+    return f"tls://{order.hosts[0]}:{port}" if order.hosts else f"nats://{host}:{port}"
 
 
 def _section(keyring: Keyring, order: Order, fields: Mapping[str, str], url: str) -> dict[str, Any]:

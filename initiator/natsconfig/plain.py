@@ -74,4 +74,5 @@ def _export(grant: Grant) -> str:
 
 
 def _import(grant: Grant) -> str:
-    return f"{grant.kind}: {{ account: {grant.giver}, subject: {quoted(grant.subject)} }}"
+    known_as = f", to: {quoted(grant.known_as)}" if grant.known_as else ""
+    return f"{grant.kind}: {{ account: {grant.giver}, subject: {quoted(grant.subject)} }}{known_as}"

@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "plain-nkey": ("--form", "plain", "--login", "nkey"),
     "plain-mtls": ("--form", "plain", "--login", "mtls", "--host", "localhost", "--host", "127.0.0.1"),
     "jwt": ("--form", "jwt"),
+    "jwt-tls": ("--form", "jwt", "--host", "localhost", "--host", "127.0.0.1"),
 }
 OTHERS = ("--authorizer", "risk", "--authorizer", "legal", "--auditor", "max", "--operator", "ann")
 
@@ -41,6 +42,7 @@ class Deployment:
 
     def __init__(self, folder: Path, kind: str, clients: Mapping[str, Any]) -> None:
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         self.kind = kind
         self.out = folder / "nats"
         self.config = folder / "initiator.yaml"
@@ -70,7 +72,7 @@ class Deployment:
         """nats-server, and in JWT form the nodes' own beside it."""
         async with contextlib.AsyncExitStack() as exits:
             self.server = await self._start(exits, "nats.conf", self._ports["listen"])
-            if self.kind == "jwt":
+            if self.kind.startswith("jwt"):
                 await self._start(exits, "leaf.conf", self._ports["nodes-listen"])
                 await self._told("leaf.conf", "Leafnode connection created", 0)
             yield self
@@ -126,14 +128,14 @@ class Deployment:
             options["tls"] = tls_context(**found["tls"])
         return options
 
-    async def connect(self, user: str, told: Callable[[str], None] = lambda _text: None, **changes: Any) -> Client:
+    async def connect(self, who: str, told: Callable[[str], None] = lambda _text: None, **changes: Any) -> Client:
         """A connection with a user's login; `told` hears what the server says against it."""
 
         async def on_error(error: Exception) -> None:
             told(str(error))
 
         quiet = {"allow_reconnect": False, "max_reconnect_attempts": 0, "connect_timeout": 5, "error_cb": on_error}
-        return await nats.connect(**(self.options(user) | quiet | changes))
+        return await nats.connect(**(self.options(who) | quiet | changes))
 
     # --- the system
 
