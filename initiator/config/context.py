@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import Field
 
 from initiator.config.load import read_file, section_from
-from initiator.config.schema import NatsSettings, Section, Token
+from initiator.config.schema import NatsSettings
+from initiator.config.section import Section, Token
 from initiator.errors import Code, HaltError
 
 VARIABLE = "INITIATOR_CLIENT_CONTEXT"

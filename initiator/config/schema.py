@@ -9,19 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from initiator.config.section import ProcessSettings, Seconds, Section, Token
 from initiator.core import keynames
 from initiator.core.model import Operation
-
-Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, strict about names and types (`true` is no 1, and "1" is none either)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
 
 
 class TlsSettings(Section):
@@ -362,6 +354,7 @@ class Settings(Section):
     query: QuerySettings = Field(default_factory=QuerySettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    process: ProcessSettings = Field(default_factory=ProcessSettings)
 
     @model_validator(mode="after")
     def _memory(self) -> Self:

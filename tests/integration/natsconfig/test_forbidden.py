@@ -23,7 +23,6 @@ def name(action: Action) -> str:
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=FORMS)
 async def held(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     async with world(tmp_path_factory.mktemp("world"), request.param) as one:
-        one.form = request.param
         yield one
 
 
