@@ -19,7 +19,7 @@ from initiator.natsconfig.order import Form, LoginKind, Order, Written
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--form", type=click.Choice(["plain", "jwt"]), default="plain", show_default=True,
               help="One configuration file, or operator mode with JWTs and credentials files.")  # fmt: skip
-@click.option("--login", type=click.Choice(["password", "nkey", "mtls"]), default="nkey", show_default=True,
+@click.option("--login", type=click.Choice(["password", "nkey", "mtls"]), default=None, show_default="nkey",
               help="How users of the plain form log in; mpcium's nodes know no NKeys: a password then.")  # fmt: skip
 @click.option("--authorizer", "authorizers", metavar="ID", multiple=True, help="One who countersigns; repeatable.")
 @click.option("--auditor", "auditors", metavar="NAME", multiple=True, help="One who reads the record; repeatable.")
@@ -39,19 +39,23 @@ from initiator.natsconfig.order import Form, LoginKind, Order, Written
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def nats_config(
-    context: CliContext, folder: Path, form: str, login: str, authorizers: tuple[str, ...], auditors: tuple[str, ...],
-    operators: tuple[str, ...], hosts: tuple[str, ...], listen: str, leaf_listen: str, nodes_listen: str, days: int,
-    expire: bool, revoke: tuple[str, ...], as_json: bool,
+    context: CliContext, folder: Path, form: str, login: str | None, authorizers: tuple[str, ...],
+    auditors: tuple[str, ...], operators: tuple[str, ...], hosts: tuple[str, ...], listen: str, leaf_listen: str,
+    nodes_listen: str, days: int, expire: bool, revoke: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Write nats-server's configuration into FOLDER: an account for the daemon, the nodes and every client of the
     settings, with what each may do and hear, and a new key or password for each, readable for you alone.
 
     Run it again after the clients changed: keys and passwords that are there stay.
     """
+    if form == "jwt" and login:
+        raise click.UsageError(f"--login: expected none with --form jwt (all have credentials), got {login}")
+    if revoke and form != "jwt":
+        raise click.UsageError("--revoke: expected --form jwt; else remove the login's files and run this again")
     settings = context.load().settings
     parties = _parties(settings, authorizers, auditors, operators)
     order = Order(
-        parties=parties, form=cast("Form", form), login=cast("LoginKind", login), hosts=hosts, listen=listen,
+        parties=parties, form=cast("Form", form), login=cast("LoginKind", login or "nkey"), hosts=hosts, listen=listen,
         leaf_listen=leaf_listen, nodes_listen=nodes_listen, days=days, expire=expire, revoke=revoke,
     )  # fmt: skip
     _tell(folder, order, write(folder, order), as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,8 @@ from initiator.natsconfig import certificates
 from initiator.natsconfig.keyring import Keyring
 
 Form = Literal["plain", "jwt"]
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
+_ANYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - where a server listens, not where it is reached
 LoginKind = Literal["password", "nkey", "mtls"]
 
 
@@ -69,8 +72,7 @@ def layout_of(order: Order) -> Layout:
         found = layout(order.parties)
     except ValueError as error:
         raise HaltError(Code.CONFIG_INVALID, str(error), field="clients") from None
-    if order.form == "plain" and order.login == "mtls" and not order.hosts:
-        raise HaltError(Code.CONFIG_INVALID, "expected the server's names for its certificate", field="--host")
+    _check_addresses(order)
     known = {user.name for _, user in found.users()}
     for name in order.revoke:
         if name not in known:
@@ -79,9 +81,24 @@ def layout_of(order: Order) -> Layout:
     return found
 
 
+def _check_addresses(order: Order) -> None:
+    if order.form == "plain" and order.login == "mtls" and not order.hosts:
+        raise HaltError(Code.CONFIG_INVALID, "expected the server's names for its certificate", field="--host")
+    for host in order.hosts:
+        if not _HOST.fullmatch(host):
+            reason = f"expected a host name or an address, got {host[:64]!r}"
+            raise HaltError(Code.CONFIG_INVALID, reason, field="--host")
+    listens = {"--listen": order.listen, "--leaf-listen": order.leaf_listen, "--nodes-listen": order.nodes_listen}
+    for field, listen in listens.items():
+        host, _, port = listen.rpartition(":")
+        if not _HOST.fullmatch(host.strip("[]")) or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+            raise HaltError(Code.CONFIG_INVALID, f"expected HOST:PORT, got {listen[:64]!r}", field=field)
+
+
 def hold_form(keyring: Keyring, order: Order) -> None:
     """Raises HaltError where the folder holds a configuration of another form: its keys would be of no use."""
     wanted = order.form if order.form == "jwt" else f"plain {order.login}"
+    wanted += " tls" if order.hosts else ""
     path = keyring.path("form")
     found = path.read_text("utf-8").strip() if path.exists() else wanted
     if found != wanted:
@@ -167,7 +184,11 @@ def logins_of(
 def url_of(order: Order, listen: str) -> str:
     """Where a server that listens there is reached: by the name in its certificate, if it has one."""
     host, _, port = listen.rpartition(":")
-    return f"tls://{order.hosts[0]}:{port}" if order.hosts else f"nats://{host}:{port}"
+    return (
+        f"tls://{order.hosts[0]}:{port}"
+        if order.hosts
+        else f"nats://{'127.0.0.1' if host in _ANYWHERE else host}:{port}"
+    )
 
 
 def _section(keyring: Keyring, order: Order, fields: Mapping[str, str], url: str) -> dict[str, Any]:

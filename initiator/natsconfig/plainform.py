@@ -21,9 +21,6 @@ def write(keyring: Keyring, order: Order, now: datetime.datetime) -> None:
         HaltError: a name, a file or the folder is not as it must be.
     """
     found = layout_of(order)
-    if order.revoke:
-        reason = "expected --form jwt: in plain form remove the login's files, run this again and reload the server"
-        raise HaltError(Code.CONFIG_INVALID, reason, field="--revoke")
     hold_form(keyring, order)
     mutual = order.login == "mtls"
     authority = Authority(keyring, order.days, now) if order.hosts else None
