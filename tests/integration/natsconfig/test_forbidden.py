@@ -61,6 +61,6 @@ async def test_the_table_of_the_documentation_is_this_one() -> None:
     assert table() in page, table()
 
 
-def test_there_are_enough() -> None:
+async def test_there_are_enough() -> None:
     assert len(ACTIONS) >= 25
     assert len({name(action) for action in ACTIONS}) == len(ACTIONS)
