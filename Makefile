@@ -70,7 +70,7 @@ $(READY): requirements-dev.lock pyproject.toml
 # exact versions with hashes, for every supported Python; no address of a registry gets in
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet 'uv>=0.9'
-	$(BIN)/uv pip compile pyproject.toml --extra fast --extra age $(LOCK) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra fast --extra age --extra nats $(LOCK) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra fast --extra demo --group dev $(LOCK) -o requirements-dev.lock
 
 LOCK = --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade

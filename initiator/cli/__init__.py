@@ -37,6 +37,7 @@ _COMMANDS = {
     "dlq": ("initiator.cli.dlq:dlq", "Show, replay or drop dead letters."),
     "dev": ("initiator.dev.cli:dev", "Run the whole system on this machine, for development."),
     "completion": ("initiator.cli.completion:completion", "Print the completion script of a shell."),
+    "nats-config": ("initiator.cli.nats_config:nats_config", "Write nats-server's configuration: accounts, logins."),
     "key": ("initiator.cli.key:key", "Show the public key for the nodes, or make a local one."),
     "verify": ("initiator.cli.verify:verify", "Verify a signed event as the nodes do."),
     "version": ("initiator.cli.version:version", "Print the version."),

@@ -61,11 +61,14 @@ def key(path: Path, name: str) -> None:
 @click.pass_obj
 def export(context: CliContext, folder: Path, key_file: Path, follow: bool, as_json: bool) -> None:
     """Write what the record has, and the log has not yet, into FOLDER; with the daemon's configuration and login."""
-    from initiator import log
+    from initiator import log, memory
     from initiator.audit.store import FileStore
 
+    unclosed = memory.close()
     settings = context.load().settings
     log.configure(settings.log)
+    if unclosed:
+        log.get_logger().warning("process.memory_open", reason=unclosed)
     store = FileStore.open_for_writing(folder)
     try:
         size, sequence = asyncio.run(_export(settings, store, key_file, follow))

@@ -68,11 +68,14 @@ def _desk(settings: AuthorizerSettings) -> Desk:
 @_CONFIG
 def run(path: str) -> None:
     """Answer by rules, until SIGTERM: what the policy allows is signed, what it denies is denied."""
-    from initiator import log
+    from initiator import log, memory
     from initiator.config.authorizer import load_authorizer
 
+    unclosed = memory.close()
     settings = load_authorizer(path)
     log.configure(settings.log)
+    if unclosed:
+        log.get_logger().warning("process.memory_open", reason=unclosed)
     asyncio.run(_serve(settings, _desk(settings)))
 
 
@@ -109,10 +112,11 @@ def approve(
 
     Exit codes: 0 signed (or listed), 1 nothing waits or was decided, 3 denied, 4 refused by the daemon.
     """
-    from initiator import log
+    from initiator import log, memory
     from initiator.config.authorizer import load_authorizer
     from initiator.config.schema import LogSettings
 
+    memory.close()
     log.configure(LogSettings(level="error"))
     if (yes or denied) and not (op and operation_id):
         raise click.UsageError("--yes and --deny need --op and --id: nothing is decided unseen")

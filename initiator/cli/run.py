@@ -18,11 +18,17 @@ def run(context: CliContext) -> None:
     """Run the daemon until SIGTERM: drain, then exit 0. A second signal aborts at once. SIGHUP takes over what
     changed in the configuration's clients.
     """
-    from initiator import log
+    from initiator import log, memory
+
+    unclosed = memory.close()  # before the first secret is read
     from initiator.app import App
 
     settings = context.load().settings
     log.configure(settings.log)
+    if settings.process.core_dumps:
+        memory.open_again()
+    if unclosed or settings.process.core_dumps:
+        log.get_logger().warning("process.memory_open", reason=unclosed or "process.core_dumps is true")
     app = App(settings, load=lambda: context.load().settings)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(app.run())

@@ -32,7 +32,7 @@ NOBODY_S = 3.0
 AGAIN_S = 0.1
 _FULL = (10077, 10023, 10028, 10047)
 _TOO_LARGE = 10054
-_PERMISSIONS = "see deploy/nats/accounts.conf for what a client needs"
+_PERMISSIONS = "see docs/nats.md for what a client needs"
 _SILENCE = "does the daemon run, and may this login listen to its own inbox?"
 
 

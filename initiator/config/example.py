@@ -9,6 +9,7 @@ from pydantic import BaseModel, SecretStr
 
 from initiator.config.load import section_of
 from initiator.config.schema import ClientSettings, Settings
+from initiator.config.section import shown
 
 _HEADER = """\
 # Configuration of initiator. Every key with its default; a key that stands here with its default may be left out.
@@ -58,9 +59,9 @@ def _item(section: type[BaseModel], depth: int) -> list[str]:
     """One item of a list of sections; keys without a default show an example."""
     lines: list[str] = []
     for name, info in section.model_fields.items():
-        shown = (info.examples or [None])[0] if info.is_required() else info.default
+        value = (info.examples or [None])[0] if info.is_required() else info.default
         start = "  " * depth + ("  " if lines else "- ")
-        lines.append(f"{start}{name}: {json.dumps(_plain(shown))}  # {info.description}")
+        lines.append(f"{start}{name}: {json.dumps(_plain(value))}  # {info.description}")
     return lines
 
 
@@ -71,6 +72,8 @@ def _is_secret(annotation: Any) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return "[redacted]"
+    if isinstance(value, str):
+        return shown(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, BaseModel):

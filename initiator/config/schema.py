@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from initiator.config.section import Seconds, Section, Token
+from initiator.config.section import ProcessSettings, Seconds, Section, Token
 from initiator.config.signers import SignerSettings
 from initiator.core.model import Operation
 
@@ -234,6 +234,7 @@ class Settings(Section):
     freeze: FreezeSettings = Field(default_factory=FreezeSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    process: ProcessSettings = Field(default_factory=ProcessSettings)
 
     @model_validator(mode="after")
     def _memory(self) -> Self:

@@ -18,7 +18,8 @@ LIMITS_STREAM = "INITIATOR_LIMITS"
 ALLOWANCES_STREAM = "INITIATOR_ALLOWANCES"
 SLOTS_STREAMS = {op: f"INITIATOR_SLOTS_{op.upper()}" for op in Operation}
 
-LIMIT = "initiator.limit.signatures"
+LIMITS = "initiator.limit"
+LIMIT = f"{LIMITS}.signatures"
 ALLOWANCES = "initiator.allowance"
 
 NODE_KEYGEN_STREAM = "mpc-keygen"
@@ -158,7 +159,7 @@ def replica(replica_id: str) -> str:
 
 def line_counter(line_id: str) -> str:
     """How many calls of a stop line are spent."""
-    return f"initiator.limit.line-{line_id}"
+    return f"{LIMITS}.line-{line_id}"
 
 
 def line_reached(line_id: str, limit: int) -> str:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from initiator.core.accounts import authorizer_user
 from initiator.core.signer import PublicKey
 from initiator.dev import accounts, servers
 from initiator.dev.accounts import Logins
@@ -96,7 +97,8 @@ class Stack:
     async def start(self, exits: contextlib.AsyncExitStack) -> None:
         """Start all parts; what was started is ended by `exits`."""
         host = self.options.nats
-        config = accounts.server_config(self.logins, host.place(self.folder))
+        client_id = "initiator" if self.options.routing == "scoped" else None
+        config = accounts.server_config(self.logins, host.place(self.folder), client_id)
         self.nats_url = await exits.enter_async_context(host.start(config, self.folder))
         await self._start_kms(exits)
         await self._start_nodes(exits)
@@ -198,7 +200,7 @@ class Stack:
     async def _start_authorizers(self, exits: contextlib.AsyncExitStack) -> None:
         for one in self.trust.authorizers if self.trust else ():
             assert self.trust is not None and self.public_key is not None  # noqa: S101, PT018 - set before
-            path = self.trust.authorizer_config(one, self._login(one.id), self.public_key)
+            path = self.trust.authorizer_config(one, self._login(authorizer_user(one.id)), self.public_key)
             command = [sys.executable, "-m", "initiator", "authorizer", "run", "--config", str(path)]
             await exits.enter_async_context(self._logged(command, self.folder / f"{one.id}.log"))
 

@@ -45,7 +45,7 @@ async def test_the_first_signature_over_plain_nats(stack: Stack) -> None:
 
 def test_the_shipped_accounts_are_a_configuration_that_nats_server_takes(tmp_path: Path) -> None:
     accounts = ROOT / "deploy" / "nats" / "accounts.conf"
-    names = set(re.findall(r"\$([A-Z_]+PASSWORD)", accounts.read_text()))
+    names = set(re.findall(r"\$([A-Z_]+_PASSWORD)", accounts.read_text()))
     config = tmp_path / "nats.conf"
     config.write_text(f'listen: "127.0.0.1:-1"\njetstream {{ store_dir: "{tmp_path}" }}\ninclude {accounts.name}\n')
     (tmp_path / accounts.name).write_text(accounts.read_text())
@@ -54,11 +54,11 @@ def test_the_shipped_accounts_are_a_configuration_that_nats_server_takes(tmp_pat
     assert checked.returncode == 0, checked.stderr
 
 
-def test_the_shipped_accounts_are_those_that_the_tests_run_with() -> None:
-    """One list of what the daemon may do at the nodes: in `initiator dev`, in these tests and in production."""
-    from initiator.dev import accounts
+def test_the_shipped_accounts_are_those_that_the_code_grants() -> None:
+    """One list of who may do what: in `initiator dev`, in these tests and in production."""
+    from initiator.natsconfig import __main__ as example
 
-    shipped = (ROOT / "deploy" / "nats" / "accounts.conf").read_text()
-    granted = re.search(r"publish: \[(.*?)\]", shipped, re.DOTALL)
-    assert granted is not None
-    assert set(re.findall(r'"([^"]+)"', granted.group(1))) == set(accounts._DAEMON_AT_NODES_PUBLISH)
+    folder = ROOT / "deploy" / "nats"
+    again = "run `python -m initiator.natsconfig deploy/nats`"
+    assert (folder / "accounts.conf").read_text() == example.accounts_conf(), again
+    assert (folder / "claims.json").read_text() == example.claims_json(), again

@@ -131,6 +131,7 @@ class Terminal:
         (folder / "bin").mkdir()
         (folder / ".venv").symlink_to(sys.prefix)
         (folder / "docs").symlink_to(ROOT / "docs")
+        (folder / "deploy").symlink_to(ROOT / "deploy")
 
     def __enter__(self) -> Self:
         return self

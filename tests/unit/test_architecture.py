@@ -29,6 +29,8 @@ SOLE_IMPORTERS = {
     "click": ("initiator.cli", "initiator.dev"),
     "pyrage": ("initiator.keyfile", "initiator.dev"),
     "moto": (),
+    "nkeys": ("initiator.natsconfig.nkey",),
+    "bcrypt": ("initiator.natsconfig.passwords",),
     "coincurve": ("initiator.core.secp256k1",),
 }
 

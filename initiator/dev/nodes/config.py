@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from ssl import SSLContext
 from typing import Literal
 
 Algorithm = Literal["p256", "ed25519"]
@@ -57,6 +58,7 @@ class NodesConfig:
     servers: tuple[str, ...] = ("nats://127.0.0.1:4222",)
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    tls: SSLContext | None = field(default=None, repr=False)
     pubkey: str
     algorithm: Algorithm = "p256"
     nodes: int = 3

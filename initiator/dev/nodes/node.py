@@ -104,6 +104,7 @@ class Node:
             name=self.node_id,
             user=self._config.user,
             password=self._config.password,
+            tls=self._config.tls,
             inbox_prefix="_INBOX_mpcium",
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.5,

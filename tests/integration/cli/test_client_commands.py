@@ -135,7 +135,7 @@ async def test_a_person_sees_how_it_goes(stack: Stack) -> None:
         (["sign", "--wallet-id", "nobody", "--key-type", "ed25519", "--tx", "01"], 4, {"outcome": "unknown"}),
         (["keygen", "--wallet-id", "w", "--expires", "2020-01-01T00:00:00Z"], 3, {"code": "EXPIRED"}),
         (["keygen", "--wallet-id", "w", "--server", NOWHERE, "--client", "x"], 7, {"state": "unavailable"}),
-        (["keygen", "--wallet-id", "w", "--client", "mallory"], 7, {"code": "BUS_UNAVAILABLE"}),
+        (["keygen", "--wallet-id", "w", "--client", "mallory"], 2, {"code": "BUS_DENIED"}),
     ],
 )  # fmt: skip
 async def test_each_end_has_its_exit_code(stack: Stack, arguments: list[str], code: int, said: dict[str, str]) -> None:

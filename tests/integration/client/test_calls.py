@@ -308,13 +308,14 @@ async def test_a_known_wallet_outranks_whatever_the_daemon_says(stack: Stack, wa
 @pytest.mark.parametrize(
     ("user", "client", "code", "says"),
     [
-        ("alice", "mallory", "BUS_UNAVAILABLE", "among the daemon's clients"),
-        ("alice", "bob", "BUS_UNAVAILABLE", "among the daemon's clients"),
+        ("initiator", "mallory", "BUS_UNAVAILABLE", "among the daemon's clients"),
+        ("alice", "mallory", "BUS_DENIED", "see docs/nats.md"),
+        ("alice", "bob", "BUS_DENIED", "see docs/nats.md"),
         ("alice", "a.b", "INVALID_FIELD", "client"),
     ],
 )
 async def test_a_client_that_is_not_known_is_told(stack: Stack, user: str, client: str, code: str, says: str) -> None:
-    with pytest.raises((UnavailableError, RejectedError)) as error:
+    with pytest.raises((UnavailableError, RejectedError, DeniedError)) as error:
         async with InitiatorClient.connect(
             stack.nats_url, client=client, user=user, password=stack.password(user)
         ) as stranger:

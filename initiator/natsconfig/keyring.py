@@ -1,0 +1,113 @@
+"""A folder of keys: made once in files of their owner's alone, and never overwritten.
+
+Invariants: a secret is written to a new file of mode 0600 or not at all; a secret that is there is used as it is; one
+that others can read is refused, since it is none any more.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from initiator.errors import Code, HaltError
+
+_OTHERS = 0o077
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Keyring:
+    """One folder.
+
+    Attributes:
+        made: the secrets that this run made, as paths in the folder.
+        changed: the other files that this run wrote.
+
+    Raises:
+        HaltError: `CONFIG_INVALID`: the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.made: list[str] = []
+        self.changed: list[str] = []
+        self._used: set[str] = set()
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """The secret of that name, made if it is not there.
+
+        Raises:
+            HaltError: it is there, but not for us alone.
+        """
+        self._used.add(name)
+        try:
+            found = self._read(name)
+            if found is not None:
+                return found
+            content = make()
+            self._write_new(name, content)
+        except OSError as error:
+            raise _unusable(self.path(name), str(error.strerror)) from None
+        self.made.append(name)
+        return content
+
+    def _read(self, name: str) -> bytes | None:
+        path = self.path(name)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            if mode := os.fstat(descriptor).st_mode & _OTHERS:
+                raise _unusable(path, f"expected mode 0600, got one that others may use ({mode:03o})", "chmod 600 it")
+            content = file.read()
+        if not content:
+            raise _unusable(path, "empty", "remove it: a new one is made")
+        return content
+
+    def _write_new(self, name: str, content: bytes) -> None:
+        path = self.path(name)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with os.fdopen(os.open(path, _NEW, 0o600), "wb") as file:
+            file.write(content)
+
+    def file(self, name: str, content: str, *, once: bool = False) -> None:
+        """A file of no secret of its own, written whole or not at all.
+
+        Args:
+            once: it is its reader's from then on: what is there stays.
+        """
+        self._used.add(name)
+        path = self.path(name)
+        try:
+            if path.exists() and (once or path.read_text("utf-8") == content):
+                return
+            beside = f"{name}.{secrets.token_hex(6)}"
+            self._write_new(beside, content.encode())
+            self.path(beside).replace(path)
+        except OSError as error:
+            raise _unusable(path, str(error.strerror)) from None
+        self.changed.append(name)
+
+    def replace(self, name: str, content: bytes) -> None:
+        """A secret's file anew, around the same secret (as a user's JWT beside its seed)."""
+        beside = f"{name}.{secrets.token_hex(6)}"
+        self._write_new(beside, content)
+        self.path(beside).replace(self.path(name))
+        self.changed.append(name)
+
+    def strays(self, under: str) -> Iterator[str]:
+        """Files there that this run had no use for: what they open is open no more."""
+        for path in sorted(self.path(under).glob("*")):
+            name = str(path.relative_to(self.folder))
+            if name not in self._used:
+                yield name
+
+
+def _unusable(path: Path, reason: str, hint: str | None = None) -> HaltError:
+    return HaltError(Code.CONFIG_INVALID, reason, field=str(path), hint=hint)

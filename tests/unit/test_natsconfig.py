@@ -1,0 +1,155 @@
+"""Keys in files, certificates and JWTs by themselves: what is there stays, what is open is refused."""
+
+from __future__ import annotations
+
+import datetime
+import stat
+from pathlib import Path
+
+import pytest
+
+from initiator.core.accounts import DAEMON_AT_NODES, Parties, layout
+from initiator.core.model import Operation
+from initiator.errors import HaltError
+from initiator.natsconfig import jwtform, nkey, passwords, plain, plainform, token
+from initiator.natsconfig.keyring import Keyring
+from initiator.natsconfig.order import Order
+
+NOW = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
+ALL = tuple(Operation)
+
+
+def order(**more: object) -> Order:
+    parties = Parties(clients={"payments": ALL, "treasury": (Operation.SIGN,)})
+    return Order(**({"parties": parties} | more))  # type: ignore[arg-type]
+
+
+def test_secrets_are_their_owners_alone(tmp_path: Path) -> None:
+    keyring = Keyring(tmp_path / "new")
+    plainform.write(keyring, order(), NOW)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").rglob("*")}
+    assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    plainform.write(Keyring(tmp_path), order(), NOW)
+    (tmp_path / "logins" / "payments.nk").chmod(0o640)
+    with pytest.raises(HaltError, match="expected mode 0600, got one that others may use") as halted:
+        plainform.write(Keyring(tmp_path), order(), NOW)
+    assert halted.value.code == "CONFIG_INVALID"
+
+
+def test_a_link_in_the_place_of_a_key_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "logins").mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "logins" / "payments.nk").symlink_to(elsewhere)
+    with pytest.raises(HaltError):
+        plainform.write(Keyring(tmp_path), order(), NOW)
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("form", ["plain", "jwt"])
+def test_a_second_run_changes_nothing_and_a_client_more_adds_its_own(form: str, tmp_path: Path) -> None:
+    write = plainform.write if form == "plain" else jwtform.write
+    write(Keyring(tmp_path), order(form=form), NOW)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again = Keyring(tmp_path)
+    write(again, order(form=form), NOW + datetime.timedelta(days=3))
+    assert (again.made, again.changed) == ([], [])
+    more = Keyring(tmp_path)
+    write(more, order(form=form, parties=Parties(clients={"payments": ALL, "treasury": ALL[1:2], "late": ALL})), NOW)
+    assert all("late" in name for name in more.made)
+    kept = {path for path, content in before.items() if path.read_bytes() == content}
+    changed = {path.name for path in before.keys() - kept}
+    assert changed == ({"accounts.conf"} if form == "plain" else {"accounts.conf", "INITIATOR.jwt"})
+
+
+def test_credentials_are_renewed_in_their_second_half_around_the_same_key(tmp_path: Path) -> None:
+    wanted = order(form="jwt", expire=True, days=10)
+    jwtform.write(Keyring(tmp_path), wanted, NOW)
+    path = tmp_path / "logins" / "payments.creds"
+    first = path.read_text()
+    for days, renewed in ((4, False), (6, True)):
+        jwtform.write(Keyring(tmp_path), wanted, NOW + datetime.timedelta(days=days))
+        assert (path.read_text() != first) is renewed
+    ends = token.body_of(path.read_text().splitlines()[1])["exp"]
+    assert ends == int((NOW + datetime.timedelta(days=16)).timestamp())
+    assert first.splitlines()[-2] == path.read_text().splitlines()[-2]  # the seed
+
+
+def test_the_server_is_told_no_secret(tmp_path: Path) -> None:
+    plainform.write(Keyring(tmp_path), order(login="password"), NOW)
+    text = (tmp_path / "accounts.conf").read_text()
+    for path in (tmp_path / "logins").glob("*.password"):
+        assert path.read_text() not in text
+    assert passwords.matches((tmp_path / "logins" / "payments.password").read_bytes(), b"$2b$") is False
+    seeds = tmp_path / "other"
+    plainform.write(Keyring(seeds), order(), NOW)
+    jwtform.write(Keyring(tmp_path / "jwt"), order(form="jwt"), NOW)
+    for folder in (seeds, tmp_path / "jwt"):
+        text = "".join((folder / name).read_text() for name in ("accounts.conf", "nats.conf"))
+        for path in folder.rglob("*.nk"):
+            assert path.read_text() not in text
+
+
+def test_a_password_that_was_put_there_is_used_and_hashed_anew(tmp_path: Path) -> None:
+    plainform.write(Keyring(tmp_path), order(login="password"), NOW)
+    (tmp_path / "logins" / "payments.password").write_text("correct horse\n")
+    plainform.write(Keyring(tmp_path), order(login="password"), NOW)
+    known = (tmp_path / "logins" / "payments.bcrypt").read_bytes()
+    assert passwords.matches(b"correct horse", known)
+    assert known.decode() in (tmp_path / "accounts.conf").read_text()
+
+
+def test_a_folder_of_another_form_is_refused(tmp_path: Path) -> None:
+    plainform.write(Keyring(tmp_path), order(), NOW)
+    with pytest.raises(HaltError, match="holds the form 'plain nkey', got 'jwt'"):
+        jwtform.write(Keyring(tmp_path), order(form="jwt"), NOW)
+
+
+@pytest.mark.parametrize(
+    ("parties", "said"),
+    [
+        (Parties(clients={"a.b": ALL}), "client: expected 1 to 64"),
+        (Parties(clients={"nodes": ALL}), "got 'nodes' twice"),
+        (Parties(clients={"Payments": ALL, "payments": ALL}), "twice"),
+        (Parties(clients={"authorizer-risk": ALL}, authorizers=("risk",)), "twice"),
+        (Parties(clients={}, authorizers=("Risk",)), "authorizer: expected 1 to 64 of a-z"),
+        (Parties(clients={}, auditors=(">",)), "auditor: expected"),
+    ],
+)
+def test_names_that_cannot_be(parties: Parties, said: str, tmp_path: Path) -> None:
+    with pytest.raises(HaltError, match=said):
+        plainform.write(Keyring(tmp_path), order(parties=parties), NOW)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_client_may_ask_for_its_operations_alone() -> None:
+    found = layout(Parties(clients={"treasury": (Operation.SIGN,)}))
+    asked = [grant.subject for grant in found.imports("CLIENT_treasury") if ".request." in grant.subject]
+    assert asked == ["initiator.request.treasury.sign"]
+
+
+def test_a_domain_is_part_of_the_calls() -> None:
+    found = layout(Parties(clients={}, domain="hub", nodes_domain="edge", auditors=("max",)))
+    [at_nodes] = [user for _, user in found.users() if user.name == DAEMON_AT_NODES]
+    assert at_nodes.publish is not None
+    assert "$JS.edge.API.INFO" in at_nodes.publish
+    assert not any(subject.startswith("$JS.API") for subject in at_nodes.publish)
+    assert all(grant.subject.startswith("$JS.hub.API.") for grant in found.imports("AUDITOR_max"))
+
+
+def test_a_text_with_a_dollar_is_no_variable_unless_it_is_meant() -> None:
+    assert plain.password("a", "$2b$11$x")["password"] == '"$2b$11$x"'
+    assert plain.password("a", "$PAYMENTS_PASSWORD")["password"] == "$PAYMENTS_PASSWORD"
+
+
+@pytest.mark.parametrize("seed", [b"", b"rubbish", nkey.make(nkey.ACCOUNT)], ids=["empty", "rubbish", "an account"])
+def test_a_file_that_holds_no_users_key(seed: bytes, tmp_path: Path) -> None:
+    plainform.write(Keyring(tmp_path), order(), NOW)
+    (tmp_path / "logins" / "payments.nk").write_bytes(seed)
+    with pytest.raises(HaltError) as halted:
+        plainform.write(Keyring(tmp_path), order(), NOW)
+    assert "rubbish" not in str(halted.value)
