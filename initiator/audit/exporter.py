@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,13 +19,17 @@ from initiator.audit.store import CHECKPOINT, Store
 from initiator.bus.jetstream import JetStream, Stored
 from initiator.core import chain, subjects, tlog, trail
 from initiator.core.events import format_time
-from initiator.core.tlog import TILE_HEIGHT, TILE_WIDTH, Checkpoint, Frontier, LogKey
+from initiator.core.tlog import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Checkpoint, Frontier, LogKey
 from initiator.core.trail import Gap, Recorded
 from initiator.errors import Code, HaltError, RejectError
 from initiator.log import get_logger
 
 log = get_logger()
 MOST_ENTRIES = 1000
+MOST_BYTES = 16_777_216
+"""Of one commit, about."""
+AT_ONCE = 64
+"""Messages that are asked for at once."""
 
 
 class Exporter:
@@ -46,7 +51,10 @@ class Exporter:
         self._bundle: list[bytes] = []
         self._tiles: dict[int, list[bytes]] = defaultdict(list)
         self._next = 1
-        self._written: set[str] = set()  # partial tiles that the last checkpoint needed
+        self._pieces: dict[str, bytes] = {}  # whole ones, of entries that no checkpoint has yet
+        self._partial: set[str] = set()  # those that are not full yet, of the last checkpoint
+        self._committed = 0
+        self._at_once = 1
         self._resume()
 
     @property
@@ -60,17 +68,25 @@ class Exporter:
         return self._next - 1
 
     def _resume(self) -> None:
-        """Go on where the last checkpoint ends."""
+        """Go on where the last checkpoint ends: of what is there the right edge alone is read."""
         if self._store.read(CHECKPOINT) is None:
             return
         reader = LogReader(self._store, LogKey(self._origin, self._key.public_key().public_bytes_raw()))
-        for raw in reader.entries():
-            self._take(raw)
-            entry = reader.read(raw)
-            self._next = (entry.last if isinstance(entry, Gap) else entry.sequence) + 1
+        size = reader.checkpoint.size
+        self._frontier = Frontier.of(size, reader.hashes)
         if self._frontier.root != reader.checkpoint.root:
-            raise RejectError(Code.AUDIT_INVALID, "its entries are not those that its checkpoint has", field=CHECKPOINT)
-        self._written = set(self._partial())
+            raise RejectError(Code.AUDIT_INVALID, "its tiles are not those that its checkpoint has", field=CHECKPOINT)
+        for level, number, width in tlog.tiles_of(size):
+            if width < TILE_WIDTH:
+                self._tiles[level] = _split(reader.tile(level, number, width))
+        last = reader.bundle((size - 1) // TILE_WIDTH)
+        if size % TILE_WIDTH:
+            if [tlog.leaf_hash(raw) for raw in last] != self._tiles[0]:
+                raise RejectError(Code.AUDIT_INVALID, "its last entries are not those of its tiles", field=CHECKPOINT)
+            self._bundle = last
+        entry = reader.read(last[-1])
+        self._next = (entry.last if isinstance(entry, Gap) else entry.sequence) + 1
+        self._committed, self._partial = size, set(self._unfinished())
 
     def _take(self, raw: bytes) -> None:
         if len(self._bundle) == TILE_WIDTH:
@@ -87,24 +103,41 @@ class Exporter:
         """Take in what is new, up to a bound; returns how many entries that were.
 
         Raises:
-            RetryError, NotFoundError: the record cannot be read now; nothing is lost by that.
+            RetryError, NotFoundError: the record cannot be read, or the log be written, now; call it again.
             HaltError: the log cannot be written.
         """
-        count = 0
-        while count < MOST_ENTRIES:
-            stored = await self._js.next(subjects.EVENTS_STREAM, ">", self._next)
+        size = self.size
+        # what an earlier call took in and could not write comes first
+        while self.size - self._committed < MOST_ENTRIES and sum(map(len, self._pieces.values())) < MOST_BYTES:
+            found = await self._read()
+            for stored in found:
+                self._take_in(stored)
+            if not found:
+                break
+        if self.size > self._committed:
+            await asyncio.to_thread(self._commit)
+        return self.size - size
+
+    async def _read(self) -> list[Stored]:
+        """The next messages, in order; none at the end of the stream."""
+        asked = range(self._next, self._next + self._at_once)
+        answers = await asyncio.gather(*(self._js.get(subjects.EVENTS_STREAM, sequence) for sequence in asked))
+        found: list[Stored] = []
+        for stored in answers:
             if stored is None:
                 break
-            if stored.sequence > self._next:
-                self._add(trail.encode(Gap(self._next, stored.sequence - 1)))
-                log.warning("audit.gap", first=self._next, last=stored.sequence - 1)
-                count += 1
-            self._add(self._entry(stored))
-            self._next = stored.sequence + 1
-            count += 1
-        if count:
-            self._commit()
-        return count
+            found.append(stored)
+        self._at_once = min(2 * self._at_once, AT_ONCE) if len(found) == len(answers) else 1
+        if not found and (after := await self._js.next(subjects.EVENTS_STREAM, ">", self._next)) is not None:
+            found.append(after)  # what lies between is gone
+        return found
+
+    def _take_in(self, stored: Stored) -> None:
+        if stored.sequence > self._next:
+            self._add(trail.encode(Gap(self._next, stored.sequence - 1)))
+            log.warning("audit.gap", first=self._next, last=stored.sequence - 1)
+        self._add(self._entry(stored))
+        self._next = stored.sequence + 1
 
     def _entry(self, stored: Stored) -> bytes:
         entry = Recorded(
@@ -116,7 +149,7 @@ class Exporter:
             data=stored.data,
         )
         if not entry.inline:
-            self._store.write(blob_name(entry.sha256), entry.data)
+            self._pieces[blob_name(entry.sha256)] = entry.data
         raw = trail.encode(entry)
         if len(raw) > trail.MOST_BYTES:
             raise HaltError(Code.AUDIT_INVALID, f"the message at {stored.sequence} has headers that no entry can hold")
@@ -125,14 +158,14 @@ class Exporter:
     def _add(self, raw: bytes) -> None:
         self._take(raw)
         if len(self._bundle) == TILE_WIDTH:
-            self._store.write(tlog.tile_path("entries", (self.size - 1) // TILE_WIDTH), pack(self._bundle))
+            self._pieces[tlog.tile_path("entries", (self.size - 1) // TILE_WIDTH)] = pack(self._bundle)
         for level, tile in self._tiles.items():
             number, rest = divmod(self.size >> (level * TILE_HEIGHT), TILE_WIDTH)
             # only just complete: every tile below it has ended with this entry, too
             if len(tile) == TILE_WIDTH and rest == 0 and self.size % (1 << (level * TILE_HEIGHT)) == 0:
-                self._store.write(tlog.tile_path(level, number - 1), b"".join(tile))
+                self._pieces[tlog.tile_path(level, number - 1)] = b"".join(tile)
 
-    def _partial(self) -> dict[str, bytes]:
+    def _unfinished(self) -> dict[str, bytes]:
         """The pieces that are not full yet."""
         found = {}
         if rest := self.size % TILE_WIDTH:
@@ -144,12 +177,16 @@ class Exporter:
         return found
 
     def _commit(self) -> None:
-        partial = self._partial()
-        for name, data in partial.items():
-            self._store.write(name, data)
+        """All of it, or none: where it fails, the next call does the same again."""
+        unfinished = self._unfinished()
+        self._store.write(self._pieces | unfinished)
         checkpoint = Checkpoint(self._origin, self.size, self._frontier.root)
-        self._store.write(CHECKPOINT, tlog.sign_checkpoint(checkpoint, self._key))
-        for name in self._written - partial.keys():
-            self._store.remove(name)  # nobody reads them after a newer checkpoint
-        self._written = set(partial)
+        self._store.commit(tlog.sign_checkpoint(checkpoint, self._key))
+        old, self._partial = self._partial - unfinished.keys(), set(unfinished)
+        self._committed, self._pieces = self.size, {}
+        self._store.remove(sorted(old))  # nobody reads them after a newer checkpoint
         log.info("audit.exported", size=self.size, sequence=self.sequence)
+
+
+def _split(tile: bytes) -> list[bytes]:
+    return [tile[place : place + HASH_BYTES] for place in range(0, len(tile), HASH_BYTES)]

@@ -1,9 +1,16 @@
-"""Where a log lies: files in a folder, written so that a crash leaves what was there or what is new, never half."""
+"""Where a log lies: pieces of bytes, and the checkpoint that commits to them.
+
+Invariants of every store:
+- `write` returns when all pieces are there for good; a crash in it leaves pieces that no checkpoint names;
+- `commit` puts a checkpoint in the place of the one that this store has read or written last, and of no other: who
+  finds another one there has met a second writer, and two writers would sign two logs of one size.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -13,19 +20,31 @@ CHECKPOINT = "checkpoint"
 
 
 class Store(Protocol):
-    """Named pieces of bytes."""
+    """Named pieces of bytes. Every call may raise HaltError (a person has to act) and RetryError (call it again)."""
 
     def read(self, name: str) -> bytes | None:
-        """A piece; None if there is none. Raises HaltError."""
+        """A piece; None if there is none."""
         ...
 
-    def write(self, name: str, data: bytes) -> None:
-        """Put a piece in place, all at once and for good. Raises HaltError."""
+    def write(self, pieces: Mapping[str, bytes]) -> None:
+        """Put pieces in place for good, each all at once."""
         ...
 
-    def remove(self, name: str) -> None:
-        """Let go of a piece that nothing needs any more; harmless if it is not there."""
+    def commit(self, checkpoint: bytes) -> None:
+        """Replace the checkpoint; harmless to repeat with the same bytes."""
         ...
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Let go of pieces that nothing needs any more; harmless where they are not there."""
+        ...
+
+    def close(self) -> None:
+        """Let the next writer in."""
+        ...
+
+
+def another_writer(where: object) -> HaltError:
+    return HaltError(Code.AUDIT_INVALID, f"{where}: another exporter writes there", field="log")
 
 
 class FileStore:
@@ -45,7 +64,7 @@ class FileStore:
             # fork: two writers would sign two logs of one size
             fcntl.flock(store._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise HaltError(Code.AUDIT_INVALID, f"{folder}: another exporter writes there", field="log") from None
+            raise another_writer(folder) from None
         except OSError as error:
             raise _unusable(folder, error) from error
         return store
@@ -58,7 +77,14 @@ class FileStore:
         except OSError as error:
             raise _unusable(self._folder / name, error) from error
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, pieces: Mapping[str, bytes]) -> None:
+        for name, data in pieces.items():
+            self._put(name, data)
+
+    def commit(self, checkpoint: bytes) -> None:
+        self._put(CHECKPOINT, checkpoint)
+
+    def _put(self, name: str, data: bytes) -> None:
         path = self._folder / name
         new = path.with_name(f".{path.name}.new")
         try:
@@ -76,11 +102,11 @@ class FileStore:
         except OSError as error:
             raise _unusable(path, error) from error
 
-    def remove(self, name: str) -> None:
-        (self._folder / name).unlink(missing_ok=True)
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let the next writer in."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

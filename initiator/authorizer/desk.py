@@ -2,27 +2,25 @@
 
 Invariants, in this order: it is for this authorizer, and on its own subject; it names one operation throughout; our
 own rules of ids hold; the initiator's signature verifies under the pin over exactly what is signed; it has not expired;
-and one id is never two different operations.
+and one id is never signed for two different requests, in this process or another one.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from initiator.core import authorization, events, message, requester, subjects, validate
+from initiator.authorizer.decisions import Decisions
+from initiator.core import authorization, events, identity, message, requester, subjects, validate
 from initiator.core.authorization import Answer, Asking
-from initiator.core.model import Operation, Request
+from initiator.core.model import Request
 from initiator.core.policy.conditions import Facts
 from initiator.core.policy.rules import Policy, PolicyError
 from initiator.core.signature import Verifier
 from initiator.core.signer import PublicKey, Signer
 from initiator.errors import Code, HaltError, InitiatorError, RejectError
-
-_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +29,13 @@ class Case:
 
     Attributes:
         request: as the nodes will read it, with the labels and the expiry that its client gave.
+        digest: of that request and its client, derivation path included (`identity.request_digest`).
         signed_by: the client's own key, where its signature verifies under one that this authorizer knows.
     """
 
     asking: Asking
     request: Request
+    digest: str
     to_sign: bytes
     signed_by: str | None
 
@@ -65,7 +65,14 @@ class Desk:
     """
 
     def __init__(
-        self, authorizer_id: str, signer: Signer, pin: PublicKey, audience: str, policy: Policy | None, unmatched: str
+        self,
+        authorizer_id: str,
+        signer: Signer,
+        pin: PublicKey,
+        audience: str,
+        policy: Policy | None,
+        unmatched: str,
+        decisions: Decisions,
     ) -> None:
         self.authorizer_id = authorizer_id
         self._signer = signer
@@ -73,7 +80,7 @@ class Desk:
         self._audience = audience
         self._policy = policy
         self._unmatched = unmatched
-        self._known: OrderedDict[tuple[Operation, str], str] = OrderedDict()
+        self._decisions = decisions
         if policy is not None:
             _check_policy(policy)
 
@@ -101,19 +108,10 @@ class Desk:
             raise _bad("signature", "it does not verify under the pinned initiator key")
         if asking.expires_at <= now:
             raise RejectError(Code.EXPIRED, f"expired at {events.format_time(asking.expires_at)}", field="expires_at")
-        self._check_known(asking)
+        digest = identity.request_digest(asking.client, request)
+        self._decisions.check(asking.operation, asking.operation_id, digest)
         request, signed_by = self._requester(asking, request)
-        return Case(asking, request, message.authorizer_bytes(parsed.request, parsed.signature), signed_by)
-
-    def _check_known(self, asking: Asking) -> None:
-        # equivocation: one id never gets two signatures of ours over two things
-        digest = hashlib.sha256(asking.message).hexdigest()
-        key = (asking.operation, asking.operation_id)
-        if self._known.setdefault(key, digest) != digest:
-            raise RejectError(Code.CONFLICT, "another message was asked for under this id before", field="id")
-        self._known.move_to_end(key)
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        return Case(asking, request, digest, message.authorizer_bytes(parsed.request, parsed.signature), signed_by)
 
     def _requester(self, asking: Asking, request: Request) -> tuple[Request, str | None]:
         """The request with its labels; and the client's key, where its signature holds by a key known here."""
@@ -152,7 +150,14 @@ class Desk:
             return Decision(False, refused.rule, reason)
 
     async def sign(self, case: Case) -> Answer:
-        """Our signature; verified before it is handed out. Raises HaltError."""
+        """Our signature; it is on disk what is signed before it is.
+
+        Raises:
+            RejectError: `CONFLICT`: another request was signed under this id meanwhile.
+            HaltError: the key or the file of decisions cannot be used.
+        """
+        asking = case.asking
+        await asyncio.to_thread(self._decisions.hold, asking.operation, asking.operation_id, case.digest)
         signed = await self._signer.sign(case.to_sign)
         return Answer(self.authorizer_id, signed.signature)
 

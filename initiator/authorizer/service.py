@@ -78,11 +78,19 @@ class AuthorizerService:
         if not decision.signs and not decision.denies:
             self._say_once("authorizer.left", case, decision)
             return
-        no = Answer(self._desk.authorizer_id, denied=decision.reason)
-        answer = await self._desk.sign(case) if decision.signs else no
+        answer = await self._sign(case) if decision.signs else Answer(self._desk.authorizer_id, denied=decision.reason)
+        if answer is None:
+            return
         said = await reply_to(self._connection, case, answer)
         event = "authorizer.approved" if decision.signs else "authorizer.denied"
         log.info(event, **_about(case), rule=decision.rule, state=said.get("state", "nobody holds it now"))
+
+    async def _sign(self, case: Case) -> Answer | None:
+        try:
+            return await self._desk.sign(case)
+        except InitiatorError as error:  # a conflict, or a file of decisions that cannot be written: nothing is signed
+            log.warning("authorizer.not_signed", code=error.code.value, reason=error.reason, **_about(case))
+            return None
 
     def _say_once(self, event: str, case: Case, decision: Decision) -> None:
         """It is asked again every few seconds: one line is enough."""

@@ -24,6 +24,7 @@ def lines(case: Case, now: float) -> Iterator[str]:
     yield from _what(case)
     for key, value in sorted(case.request.labels.items()):
         yield f"  label        {plain(key)}: {plain(value)}"
+    yield f"  digest       {case.digest}"
     left = asking.expires_at - now
     yield f"  deadline     {datetime.fromtimestamp(asking.expires_at, UTC):%Y-%m-%d %H:%M:%SZ}, {left:.0f} s from now"
     rule, version = (plain(asking.policy.get(name, "?")) for name in ("rule", "version"))

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from initiator.audit.cloudtrail import Reconciliation
     from initiator.audit.exporter import Exporter
     from initiator.audit.reading import LogReader
+    from initiator.audit.store import Store
     from initiator.config.schema import Settings
 
 POLL_S = 1.0
 MOST_SHOWN = 50
-_FOLDER = click.Path(file_okay=False, path_type=Path)
+_LOG = click.argument("place", metavar="LOG")
 _KEY = click.option("--key", "key_text", required=True, metavar="VKEY", help="The log's public key, or a file with it.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
@@ -54,22 +55,24 @@ def key(path: Path, name: str) -> None:
 
 
 @audit.command()
-@click.argument("folder", type=_FOLDER)
+@_LOG
 @click.option("--key-file", required=True, type=click.Path(dir_okay=False, path_type=Path), help="See `audit key`.")
 @click.option("--follow", is_flag=True, help="Go on as the record grows, until SIGTERM.")
 @_JSON
 @click.pass_obj
-def export(context: CliContext, folder: Path, key_file: Path, follow: bool, as_json: bool) -> None:
-    """Write what the record has, and the log has not yet, into FOLDER; with the daemon's configuration and login."""
+def export(context: CliContext, place: str, key_file: Path, follow: bool, as_json: bool) -> None:
+    """Write what the record has, and the log has not yet, into LOG: a folder, or s3://BUCKET/PREFIX.
+
+    It reads the daemon's configuration; its login may be an auditor's.
+    """
     from initiator import log, memory
-    from initiator.audit.store import FileStore
 
     unclosed = memory.close()
     settings = context.load().settings
     log.configure(settings.log)
     if unclosed:
         log.get_logger().warning("process.memory_open", reason=unclosed)
-    store = FileStore.open_for_writing(folder)
+    store = _open_for_writing(place)
     try:
         size, sequence = asyncio.run(_export(settings, store, key_file, follow))
     finally:
@@ -78,7 +81,14 @@ def export(context: CliContext, folder: Path, key_file: Path, follow: bool, as_j
     click.echo(json.dumps(said) if as_json else f"{size} entries, up to sequence {sequence} of the record")
 
 
-async def _export(settings: Settings, store: Any, key_file: Path, follow: bool) -> tuple[int, int]:
+def _open_for_writing(place: str) -> Store:
+    from initiator.audit.s3 import SCHEME, S3Store
+    from initiator.audit.store import FileStore
+
+    return S3Store.open_for_writing(place) if place.startswith(SCHEME) else FileStore.open_for_writing(Path(place))
+
+
+async def _export(settings: Settings, store: Store, key_file: Path, follow: bool) -> tuple[int, int]:
     from initiator.audit.exporter import Exporter
     from initiator.bus.connection import Connection
     from initiator.bus.jetstream import JetStream
@@ -143,7 +153,7 @@ def _refuse_initiators_key(settings: Settings, public: bytes) -> None:
 
 
 @audit.command()
-@click.argument("folder", type=_FOLDER)
+@_LOG
 @_KEY
 @click.option(
     "--initiator-key",
@@ -156,7 +166,7 @@ def _refuse_initiators_key(settings: Settings, public: bytes) -> None:
 @click.option("--since", type=click.Path(dir_okay=False, path_type=Path), help="An older checkpoint of this log.")
 @_JSON
 def verify(
-    folder: Path, key_text: str, initiator_keys: tuple[str, ...], algorithm: Any, since: Path | None, as_json: bool
+    place: str, key_text: str, initiator_keys: tuple[str, ...], algorithm: Any, since: Path | None, as_json: bool
 ) -> None:
     """Check all that a log's files say. Exit code 0: all of it holds; 1: not, and where."""
     from initiator.audit.checks import Auditor
@@ -165,7 +175,7 @@ def verify(
 
     initiators = [parse_public_key(text, algorithm) for text in initiator_keys]
     try:
-        reader = _reader(folder, key_text)
+        reader = _reader(place, key_text)
         older = open_checkpoint(since.read_bytes(), _log_key(key_text)) if since else None
     except RejectError as error:
         _say_broken(error, as_json)
@@ -203,11 +213,13 @@ def _print_report(report: Report, signatures: bool, as_json: bool) -> None:
         click.echo("  signatures were not verified: that needs --initiator-key")
 
 
-def _reader(folder: Path, key_text: str) -> LogReader:
+def _reader(place: str, key_text: str) -> LogReader:
     from initiator.audit.reading import LogReader
+    from initiator.audit.s3 import SCHEME, S3Store
     from initiator.audit.store import FileStore
 
-    return LogReader(FileStore(folder), _log_key(key_text))
+    store = S3Store(place) if place.startswith(SCHEME) else FileStore(Path(place))
+    return LogReader(store, _log_key(key_text))
 
 
 def _log_key(text: str) -> Any:
@@ -222,15 +234,15 @@ def _log_key(text: str) -> Any:
 
 
 @audit.command()
-@click.argument("folder", type=_FOLDER)
+@_LOG
 @click.argument("op", type=click.Choice([op.value for op in Operation]))
 @click.argument("operation_id", metavar="ID")
 @_KEY
-def prove(folder: Path, op: str, operation_id: str, key_text: str) -> None:
+def prove(place: str, op: str, operation_id: str, key_text: str) -> None:
     """Print a proof of one operation: its events, and that they are in the log. It holds its signed bytes."""
     from initiator.audit import proofs
 
-    click.echo(proofs.prove(_reader(folder, key_text), Operation(op), operation_id))
+    click.echo(proofs.prove(_reader(place, key_text), Operation(op), operation_id))
 
 
 @audit.command("check-proof")
@@ -260,19 +272,19 @@ def check_proof(proof: Any, key_text: str, as_json: bool) -> None:
 
 
 @audit.command()
-@click.argument("folder", type=_FOLDER)
+@_LOG
 @click.argument("cloudtrail", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_KEY
 @click.option("--kms-key", "kms_keys", multiple=True, help="ARN of a key that counts; default: those on record.")
 @_JSON
 def reconcile(
-    folder: Path, cloudtrail: tuple[Path, ...], key_text: str, kms_keys: tuple[str, ...], as_json: bool
+    place: str, cloudtrail: tuple[Path, ...], key_text: str, kms_keys: tuple[str, ...], as_json: bool
 ) -> None:
     """Hold the log against KMS's own: CloudTrail's files, or folders of them. Exit code 1: one side lacks something."""
     from initiator.audit import cloudtrail as trail
 
     files = list(_files(cloudtrail))
-    reader = _reader(folder, key_text)
+    reader = _reader(place, key_text)
     found = trail.reconcile(trail.calls(files), trail.signatures(reader), frozenset(kms_keys))
     _print_reconciliation(found, as_json)
     sys.exit(0 if found.ok else 1)

@@ -50,6 +50,7 @@ def key(path: Path, authorizer_id: str, algorithm: Any) -> None:
 
 
 def _desk(settings: AuthorizerSettings) -> Desk:
+    from initiator.authorizer.decisions import Decisions
     from initiator.authorizer.desk import Desk
     from initiator.config.policyfile import load_policy
     from initiator.core.spki import parse_public_key
@@ -58,7 +59,8 @@ def _desk(settings: AuthorizerSettings) -> Desk:
     pin = parse_public_key(settings.event_initiator_pubkey, settings.event_initiator_algorithm)
     policy = load_policy(settings.policy) if settings.policy else None
     signer = load_local_signer(settings.key)
-    return Desk(settings.authorizer_id, signer, pin, settings.audience, policy, settings.unmatched)
+    decisions = Decisions(settings.decisions)
+    return Desk(settings.authorizer_id, signer, pin, settings.audience, policy, settings.unmatched, decisions)
 
 
 # --- the service
@@ -104,10 +106,12 @@ async def _serve(settings: AuthorizerSettings, desk: Desk) -> None:
 @click.option("--wait", "wait_s", default=12.0, show_default=True, help="Seconds to listen; asked again every five.")
 @click.option("--list", "only_list", is_flag=True, help="Show what is pending, and decide nothing.")
 @click.option("--yes", is_flag=True, help="Sign without asking; needs --op and --id.")
+@click.option("--digest", metavar="HEX", help="With --yes: only if it is exactly what --list showed with this digest.")
 @click.option("--deny", "denied", metavar="REASON", help="Say no; needs --op and --id.")
 def approve(
-    path: str, op: str | None, operation_id: str | None, wait_s: float, only_list: bool, yes: bool, denied: str | None
-) -> None:
+    path: str, op: str | None, operation_id: str | None, wait_s: float, only_list: bool, yes: bool, digest: str | None,
+    denied: str | None,
+) -> None:  # fmt: skip
     """Show what waits for you, and sign or deny it.
 
     Exit codes: 0 signed (or listed), 1 nothing waits or was decided, 3 denied, 4 refused by the daemon.
@@ -120,10 +124,12 @@ def approve(
     log.configure(LogSettings(level="error"))
     if (yes or denied) and not (op and operation_id):
         raise click.UsageError("--yes and --deny need --op and --id: nothing is decided unseen")
+    if digest and not yes:
+        raise click.UsageError("--digest stands with --yes")
     if not (yes or denied or only_list or sys.stdin.isatty()):
         raise click.UsageError("nobody can be asked here: --list, or --op and --id with --yes or --deny")
     settings = load_authorizer(path)
-    person = _Person(_desk(settings), (op, operation_id), only_list=only_list, yes=yes, denied=denied)
+    person = _Person(_desk(settings), (op, operation_id), only_list=only_list, yes=yes, digest=digest, denied=denied)
     sys.exit(asyncio.run(_in_person(settings, person, wait_s)))
 
 
@@ -149,12 +155,14 @@ class _Person:
     """Somebody at a terminal, with what they asked for."""
 
     def __init__(
-        self, desk: Desk, wanted: tuple[str | None, str | None], *, only_list: bool, yes: bool, denied: str | None
-    ) -> None:
+        self, desk: Desk, wanted: tuple[str | None, str | None], *, only_list: bool, yes: bool, digest: str | None,
+        denied: str | None,
+    ) -> None:  # fmt: skip
         self._desk = desk
         self._wanted = wanted
         self._only_list = only_list
         self._yes = yes
+        self._digest = digest
         self._denied = denied
         self._seen: set[tuple[str, str]] = set()
 
@@ -200,15 +208,23 @@ class _Person:
         if self._only_list:
             click.echo()
             return APPROVED
+        if self._digest and self._digest.lower() != case.digest:
+            click.echo("refused: --digest: this is another request than the one that you mean", err=True)
+            return REFUSED
         denied = self._denied
         if not self._yes and denied is None:
+            _forget_what_was_typed()
             answer = await asyncio.to_thread(click.prompt, "sign it? [y/N/deny]", default="n", show_default=False)
             if answer.strip().lower() == "deny":
                 denied = await asyncio.to_thread(click.prompt, "reason")
             elif answer.strip().lower() not in ("y", "yes"):
                 click.echo("left as it is: it is asked for again until its deadline")
                 return None
-        made = Answer(self._desk.authorizer_id, denied=denied) if denied else await self._desk.sign(case)
+        try:
+            made = Answer(self._desk.authorizer_id, denied=denied) if denied else await self._desk.sign(case)
+        except RejectError as error:
+            click.echo(f"refused: {error.field}: {error.reason}", err=True)
+            return REFUSED
         return await self._send(connection, case, made)
 
     async def _send(self, connection: Connection, case: Case, made: Answer) -> int:
@@ -225,3 +241,11 @@ class _Person:
         else:
             click.echo("nobody holds it now: it is over, or is taken over in a moment; try again", err=True)
         return REFUSED
+
+
+def _forget_what_was_typed() -> None:
+    """An answer counts only if it came after its question: a key that was hit before signs nothing."""
+    import termios
+
+    if sys.stdin.isatty():
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)

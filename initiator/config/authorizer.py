@@ -28,6 +28,9 @@ class AuthorizerSettings(Section):
     event_initiator_algorithm: Literal["p256", "ed25519"] = Field("p256", description="the nodes' own setting")
     policy: str | None = Field(None, description="file of rules: what they allow is signed, what they deny is denied")
     unmatched: Literal["leave", "deny"] = Field("leave", description="what becomes of what no rule allows or denies")
+    decisions: str | None = Field(
+        None, description="file (SQLite) of what was signed: no id twice, over restarts too; default: in memory"
+    )
     audience: str = Field("initiator", description="the daemon's policy.audience, which requesters sign for")
     log: LogSettings = Field(default_factory=LogSettings)
 

@@ -55,6 +55,17 @@ class Frontier:
         self.size = 0
         self._subtrees: list[tuple[int, bytes]] = []  # level and hash, the largest first
 
+    @classmethod
+    def of(cls, size: int, hashes: Hashes) -> Frontier:
+        """The frontier of a log of this size."""
+        made, start = cls(), 0
+        for level in range(size.bit_length() - 1, -1, -1):
+            if size & (1 << level):
+                made._subtrees.append((level, hashes(level, start >> level)))
+                start += 1 << level
+        made.size = size
+        return made
+
     def append(self, leaf: bytes) -> list[tuple[int, int, bytes]]:
         """Take in a leaf's hash; returns each subtree that is complete now: level, number, hash."""
         made = [(0, self.size, leaf)]

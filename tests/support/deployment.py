@@ -143,7 +143,10 @@ class Deployment:
     @contextlib.asynccontextmanager
     async def nodes(self, authorizers: Mapping[str, PublicKey] | None = None) -> AsyncIterator[SimulatedCluster]:
         """The cluster; where there are authorizers, all of them must have signed."""
-        listed = {name: AuthorizerKey(public_key=key.hex, algorithm=key.algorithm) for name, key in (authorizers or {}).items()}
+        listed = {
+            name: AuthorizerKey(public_key=key.hex, algorithm=key.algorithm)
+            for name, key in (authorizers or {}).items()
+        }
         options = self.options("nodes")
         config = NodesConfig(
             servers=tuple(options["servers"]),

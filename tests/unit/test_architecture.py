@@ -17,8 +17,8 @@ FUNCTION_LINES = 40
 
 # Each edge is the only importer of its library; `dev` is no part of the daemon.
 SOLE_IMPORTERS = {
-    "boto3": ("initiator.kms",),
-    "botocore": ("initiator.kms",),
+    "boto3": ("initiator.kms", "initiator.audit.s3"),
+    "botocore": ("initiator.kms", "initiator.audit.s3"),
     "nats": ("initiator.bus", "initiator.client", "initiator.dev"),
     "structlog": ("initiator.log",),
     "prometheus_client": ("initiator.metrics", "initiator.http"),

@@ -73,14 +73,17 @@ async def test_what_comes_later_is_appended_and_consistent_with_what_was(place: 
 async def test_an_exporter_that_is_killed_at_any_time_is_gone_on_from(place: Place, tmp_path: Path) -> None:
     """One that dies after each piece that it writes; the next one goes on, and the log is the same in the end."""
 
+    class Death(BaseException):
+        pass
+
     class Dying(FileStore):
         left = 0
 
-        def write(self, name: str, data: bytes) -> None:
+        def _put(self, name: str, data: bytes) -> None:
             if type(self).left == 0:
-                raise KeyboardInterrupt
+                raise Death
             type(self).left -= 1
-            super().write(name, data)
+            super()._put(name, data)
 
     folder, deaths, done = tmp_path / "log", 0, False
     while not done:
@@ -91,7 +94,7 @@ async def test_an_exporter_that_is_killed_at_any_time_is_gone_on_from(place: Pla
             while await exporter.export():
                 pass
             done = True
-        except KeyboardInterrupt:
+        except Death:
             deaths += 1
             assert deaths < 200
             if (folder / CHECKPOINT).exists():

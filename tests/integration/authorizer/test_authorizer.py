@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,22 +19,11 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from initiator import keyfile
-from initiator.authorizer import shown
-from initiator.authorizer.desk import Desk
-from initiator.config.authorizer import load_authorizer
-from initiator.config.policyfile import load_policy
-from initiator.config.signers import LocalKeySettings
-from initiator.core import authorization, message, subjects
-from initiator.core.authorization import Asking
-from initiator.core.model import KeygenRequest, KeyType, Operation, SignRequest
-from initiator.errors import HaltError, RejectError
+from initiator.core import message
+from initiator.core.model import Operation
 from tests.support.environment import environment
 from tests.support.governed import KEYGEN, Governed, keys_of, name, signature, soon
-from tests.support.harness import Bench, ScriptedSigner, bench, running
-from tests.support.pages import ROOT
-
-REQUEST = KeygenRequest(wallet_id="w1")
+from tests.support.harness import Bench, bench, running
 
 
 @pytest_asyncio.fixture
@@ -208,11 +196,40 @@ async def test_in_person_with_everything_shown(server: Bench, tmp_path: Path) ->
         assert unseen.returncode != 0
         nobody = await approve(place)
         assert "nobody can be asked here" in nobody.stderr
-        done = await approve(place, *chosen, "--yes")
+        other = await approve(place, *chosen, "--yes", "--digest", "0" * 64)
+        assert (other.returncode, "another request" in other.stderr) == (4, True)
+        digest = re.findall(r"digest +([0-9a-f]{64})", listed.stdout)[0]
+        done = await approve(place, *chosen, "--yes", "--digest", digest)
         assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "signed and recorded; missing: nobody")
         await server.until("keygen", fields["wallet_id"], "published")
         nothing = await approve(place, *chosen, "--yes", "--wait", "1")
         assert (nothing.returncode, nothing.stderr) == (1, "nothing waits for you\n")
+
+
+async def test_a_key_that_was_hit_before_the_question_signs_nothing(server: Bench, tmp_path: Path) -> None:
+    place = Place(server, tmp_path)
+    place.configure([])
+    wallet = name("w")
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "initiator", "authorizer", "approve", "--config", str(place.config)]
+    async with running(place.governed.app()):
+        child = await asyncio.create_subprocess_exec(
+            *words, stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment()
+        )
+        os.write(ours, b"y\n")
+        await server.submit("keygen", {"wallet_id": wallet})
+        seen = b""
+        assert child.stdout is not None
+        async with asyncio.timeout(20):
+            while b"sign it?" not in seen:
+                seen += await child.stdout.read(1000)
+        os.write(ours, b"n\n")
+        rest = (await asyncio.wait_for(child.stdout.read(), 20)).decode()
+        assert await child.wait() == 1
+    os.close(ours)
+    os.close(theirs)
+    assert "left as it is" in rest
+    assert server.states("keygen", wallet) == ["accepted"]
 
 
 async def test_a_person_says_no(server: Bench, tmp_path: Path) -> None:
@@ -224,113 +241,3 @@ async def test_a_person_says_no(server: Bench, tmp_path: Path) -> None:
         done = await approve(place, "--op", "keygen", "--id", wallet, "--deny", "not on a Friday")
         assert (done.returncode, done.stdout.splitlines()[-1]) == (3, "denied")
         assert (await server.until("keygen", wallet))["reason"] == "risk says no: not on a Friday"
-
-
-# --- what must never be signed
-
-
-class Forger:
-    """Makes askings, and a desk that they are put on."""
-
-    def __init__(self, folder: Path, policy: Path | None = None) -> None:
-        self.initiator = ScriptedSigner()
-        content, _ = keyfile.generate("ed25519")
-        path = folder / "risk.key"
-        path.touch(mode=0o600)
-        path.write_text(content)
-        signer = keyfile.load_local_signer(LocalKeySettings(path=str(path)))
-        rules = load_policy(str(policy)) if policy else None
-        self.desk = Desk("risk", signer, self.initiator.public_key, "initiator", rules, "leave")
-
-    async def asking(self, request: Any = REQUEST, signer: ScriptedSigner | None = None, **changes: Any) -> Asking:
-        signed = await (signer or self.initiator).sign(message.signed_bytes(request))
-        fields: dict[str, Any] = {
-            "authorizer_id": "risk", "operation": request.operation, "operation_id": request.operation_id,
-            "client": "alice", "message": message.event_bytes(request, signed.signature),
-            "expires_at": time.time() + 60, "policy": {"version": "v", "rule": "r"}, "missing": ("risk",),
-        }  # fmt: skip
-        return Asking(**fields | changes)
-
-    def read(self, asking: Asking, subject: str | None = None) -> Any:
-        named = subject or subjects.authorize(asking.authorizer_id, asking.operation, asking.operation_id)
-        return self.desk.read(named, authorization.encode_asking(asking), time.time())
-
-
-async def test_what_is_right_is_signed_as_the_nodes_verify_it(tmp_path: Path) -> None:
-    forger = Forger(tmp_path)
-    asking = await forger.asking()
-    case = forger.read(asking)
-    assert case.to_sign == asking.to_sign()
-    assert forger.read(asking).to_sign == case.to_sign  # asked again
-
-
-async def test_every_swap_and_forgery_is_refused(tmp_path: Path) -> None:
-    forger = Forger(tmp_path)
-    sign = SignRequest(key_type=KeyType.ED25519, wallet_id="w1", network_internal_code="n", tx_id="t1", tx=b"\x01")
-    other = await forger.asking(KeygenRequest(wallet_id="w2"))
-    braced = KeygenRequest(wallet_id='{"key_type":"ed25519"}')
-    refused = [
-        (await forger.asking(authorizer_id="ops"), None),
-        (await forger.asking(), subjects.authorize("risk", "keygen", "w2")),
-        (await forger.asking(operation_id="w2"), None),
-        (await forger.asking(operation=Operation.SIGN), None),
-        (await forger.asking(signer=ScriptedSigner()), None),
-        (await forger.asking(expires_at=time.time() - 1), None),
-        (await forger.asking(braced), subjects.authorize("risk", "keygen", "x")),
-        (dataclasses.replace(await forger.asking(), message=other.message), None),
-        (dataclasses.replace(await forger.asking(sign), message=b"{}"), None),
-    ]
-    for asking, subject in refused:
-        with pytest.raises(RejectError):
-            forger.read(asking, subject)
-
-
-async def test_one_id_is_never_two_operations(tmp_path: Path) -> None:
-    forger = Forger(tmp_path)
-    first = SignRequest(key_type=KeyType.ED25519, wallet_id="w1", network_internal_code="n", tx_id="t1", tx=b"\x01")
-    forger.read(await forger.asking(first))
-    with pytest.raises(RejectError, match="another message was asked for under this id before"):
-        forger.read(await forger.asking(dataclasses.replace(first, tx=b"\x02")))
-
-
-async def test_text_of_strangers_draws_nothing(tmp_path: Path) -> None:
-    forger = Forger(tmp_path)
-    case = forger.read(await forger.asking(labels={"a\x1b[2J": "b\u202e\nc"}, policy={"version": "\x07", "rule": "r"}))
-    text = "\n".join(shown.lines(case, time.time()))
-    assert re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text) is None
-    assert len(text.splitlines()) == len(list(shown.lines(case, time.time())))
-
-
-@pytest.mark.parametrize(
-    ("policy", "reason"),
-    [
-        ({"rules": [{"id": "a", "effect": "allow", "owners": ["*"]}]}, "owners cannot be known here"),
-        ({"limits": [{"id": "a", "most": 1, "period": "day"}]}, "limits are for the daemon"),
-    ],
-)
-def test_rules_that_an_authorizer_cannot_answer_are_refused(
-    tmp_path: Path, policy: dict[str, Any], reason: str
-) -> None:
-    path = tmp_path / "own.yaml"
-    path.write_text(json.dumps({"version": 1, **policy}))
-    with pytest.raises(HaltError, match=reason):
-        Forger(tmp_path, path)
-
-
-def test_the_example_is_one() -> None:
-    assert load_authorizer(str(ROOT / "deploy" / "authorizer.example.yaml")).authorizer_id == "risk"
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"authorizer_id": "Risk"}, "lower-case"),
-        ({"authorizer": "x"}, "authorizer"),
-        ({"unmatched": "allow"}, "unmatched"),
-    ],
-)
-def test_settings_that_are_wrong_are_named(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    path = tmp_path / "authorizer.yaml"
-    path.write_text(json.dumps({"authorizer_id": "risk", "event_initiator_pubkey": "aa"} | change))
-    with pytest.raises(HaltError, match=reason):
-        load_authorizer(str(path))
