@@ -18,7 +18,7 @@ from typing import Any
 import nats
 from nats.aio.client import Client
 
-from initiator.bus.streams import events_form
+from initiator.bus.forms import events_form
 from initiator.config.schema import Settings
 from initiator.core import events
 from initiator.core.events import Event, State

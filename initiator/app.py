@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from initiator import keyfile, kms
 from initiator.assembly import Assembly
-from initiator.bus import streams
+from initiator.bus import forms
 from initiator.bus.connection import Connection
 from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream
@@ -96,7 +96,7 @@ class App:
         chosen = self.settings.signer.kms
         if chosen.limit_over == "replica" or not chosen.max_signs_per_s:
             return None
-        form, skew_s = streams.limits_form(self.settings), self.settings.limits.clock_skew_s
+        form, skew_s = forms.limits_form(self.settings), self.settings.limits.clock_skew_s
         make = partial(js.api, f"STREAM.CREATE.{form['name']}", form)
         return SharedLimiter(js, chosen.max_signs_per_s, chosen.burst_signs, skew_s, make=make)
 

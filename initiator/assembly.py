@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from initiator.allowances import Allowances
-from initiator.bus import queues, streams
+from initiator.bus import forms, queues, streams
 from initiator.bus.connection import Connection, Message
 from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream
@@ -44,6 +44,7 @@ from initiator.flow.room import Room
 from initiator.flow.service import Service
 from initiator.flow.sweeper import Sweeper
 from initiator.flow.takeovers import Takeovers
+from initiator.flow.unexported import Unexported
 from initiator.flow.upkeep import Upkeep
 from initiator.flow.verification import ResultVerifier, WalletBook
 from initiator.flow.watchdog import Watchdog
@@ -111,7 +112,9 @@ class Assembly:
         self._answering = Answering(questions, query.concurrency, query.per_client_per_s, self.clients.weight_of)
         self._lanes = {operation: self._lane(operation) for operation in Operation}
         self._takeovers = Takeovers(self._js)
-        self._room = Room(self._js, settings.streams.claim_high_water, health, metrics, self._clock)
+        self._unexported = self._exporters_lag()
+        high_water = settings.streams.claim_high_water
+        self._room = Room(self._js, high_water, self._unexported, health, metrics, self._clock)
 
     async def ensure_streams(self) -> None:
         """Our streams in their form, and the nodes' where they are missing.
@@ -235,9 +238,16 @@ class Assembly:
         """What goes on beside the requests; each runs until it is cancelled."""
         watchdog = Watchdog(self._js, self._settings, self._health, self._metrics, self._clock, self._gate.frozen)
         upkeep = Upkeep(self._js, self._nodes_js, self._gateway, self._settings, self, self._health, self._clock)
-        return [self._room.run, watchdog.run, self._sweeper().run, upkeep.run]
+        found = [self._room.run, watchdog.run, self._sweeper().run, upkeep.run]
+        return [*found, self._unexported.run] if self._unexported else found
 
     # --- the parts
+
+    def _exporters_lag(self) -> Unexported | None:
+        audit = self._settings.audit
+        if audit.exporter is None:
+            return None
+        return Unexported(self._js, audit.exporter, audit.max_lag_s, self._health, self._metrics, self._clock)
 
     async def _pairs(self) -> list[Pair]:
         """Every configured client and operation; and of those that we have served, what still waits after they left.
@@ -358,8 +368,8 @@ class Assembly:
 
     def _sweeper(self) -> Sweeper:
         client_id = self._settings.mpcium.scoped_client_id
-        forms = [streams.result_durable_form(operation, client_id) for operation in Operation]
-        keep = [partial(streams.keep_durable, self._nodes_js, subjects.NODE_RESULTS_STREAM, form) for form in forms]
+        durables = [forms.result_durable_form(operation, client_id) for operation in Operation]
+        keep = [partial(streams.keep_durable, self._nodes_js, subjects.NODE_RESULTS_STREAM, form) for form in durables]
         interval_s = self._settings.worker.ack_wait_s
         patience_s = {op: self._settings.mpcium.lane(op).result_timeout_s + 2 * interval_s for op in Operation}
         return Sweeper(

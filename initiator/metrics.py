@@ -46,6 +46,7 @@ class Metrics:
             "initiator_record_used_ratio", "how full the record is; 0 without a limit", registry=self.registry
         )
 
+        self.unexported = self._gauge("audit_unexported_seconds", "age of the oldest event that was not exported yet")
         self.frozen = self._gauge("frozen", "1 while this is frozen: all, a client, an operation, or both", "scope")
         self.lease = self._gauge("signing_lease", "1: the orders were read a moment ago; 0: nothing is signed")
         self.held_back = self._gauge("requests_held_back", "requests here that wait for operators' orders")

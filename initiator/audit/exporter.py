@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from initiator.audit.reading import LogReader, blob_name, pack
 from initiator.audit.store import CHECKPOINT, Store
+from initiator.bus import streams
 from initiator.bus.jetstream import JetStream, Stored
 from initiator.core import chain, subjects, tlog, trail
 from initiator.core.events import format_time
@@ -55,6 +56,7 @@ class Exporter:
         self._partial: set[str] = set()  # those that are not full yet, of the last checkpoint
         self._committed = 0
         self._at_once = 1
+        self._last: Recorded | None = None  # what the log had last when it was opened, to be found in the record
         self._resume()
 
     @property
@@ -86,6 +88,7 @@ class Exporter:
             self._bundle = last
         entry = reader.read(last[-1])
         self._next = (entry.last if isinstance(entry, Gap) else entry.sequence) + 1
+        self._last = None if isinstance(entry, Gap) else entry
         self._committed, self._partial = size, set(self._unfinished())
 
     def _take(self, raw: bytes) -> None:
@@ -104,9 +107,10 @@ class Exporter:
 
         Raises:
             RetryError, NotFoundError: the record cannot be read, or the log be written, now; call it again.
-            HaltError: the log cannot be written.
+            HaltError: the log cannot be written, or is of another record.
         """
         size = self.size
+        await self._check_same()
         # what an earlier call took in and could not write comes first
         while self.size - self._committed < MOST_ENTRIES and sum(map(len, self._pieces.values())) < MOST_BYTES:
             found = await self._read()
@@ -118,6 +122,19 @@ class Exporter:
             await asyncio.to_thread(self._commit)
         return self.size - size
 
+    async def _check_same(self) -> None:
+        """That the record is still the one that this log is of."""
+        if (last := self._last) is not None:
+            stored = await self._js.get(subjects.EVENTS_STREAM, last.sequence)
+            if stored is not None and self._recorded(stored) != last:
+                raise _set_back(f"its message {last.sequence} is another one")
+            self._last = None
+
+    async def _check_end(self) -> None:
+        found = await streams.info(self._js, subjects.EVENTS_STREAM)
+        if found and found["state"]["last_seq"] < self.sequence:
+            raise _set_back(f"it ends at {found['state']['last_seq']}, the log at {self.sequence}")
+
     async def _read(self) -> list[Stored]:
         """The next messages, in order; none at the end of the stream."""
         asked = range(self._next, self._next + self._at_once)
@@ -128,6 +145,8 @@ class Exporter:
                 break
             found.append(stored)
         self._at_once = min(2 * self._at_once, AT_ONCE) if len(found) == len(answers) else 1
+        if not found:
+            await self._check_end()
         if not found and (after := await self._js.next(subjects.EVENTS_STREAM, ">", self._next)) is not None:
             found.append(after)  # what lies between is gone
         return found
@@ -140,7 +159,17 @@ class Exporter:
         self._next = stored.sequence + 1
 
     def _entry(self, stored: Stored) -> bytes:
-        entry = Recorded(
+        entry = self._recorded(stored)
+        if not entry.inline:
+            self._pieces[blob_name(entry.sha256)] = entry.data
+        raw = trail.encode(entry)
+        if len(raw) > trail.MOST_BYTES:
+            raise HaltError(Code.AUDIT_INVALID, f"the message at {stored.sequence} has headers that no entry can hold")
+        return raw
+
+    @staticmethod
+    def _recorded(stored: Stored) -> Recorded:
+        return Recorded(
             sequence=stored.sequence,
             stored_at=format_time(stored.time),
             subject=stored.subject,
@@ -148,12 +177,6 @@ class Exporter:
             chain=stored.headers.get(chain.HEADER, ""),
             data=stored.data,
         )
-        if not entry.inline:
-            self._pieces[blob_name(entry.sha256)] = entry.data
-        raw = trail.encode(entry)
-        if len(raw) > trail.MOST_BYTES:
-            raise HaltError(Code.AUDIT_INVALID, f"the message at {stored.sequence} has headers that no entry can hold")
-        return raw
 
     def _add(self, raw: bytes) -> None:
         self._take(raw)
@@ -186,6 +209,11 @@ class Exporter:
         self._committed, self._pieces = self.size, {}
         self._store.remove(sorted(old))  # nobody reads them after a newer checkpoint
         log.info("audit.exported", size=self.size, sequence=self.sequence)
+
+
+def _set_back(reason: str) -> HaltError:
+    hint = "a record that was restored from a backup: keep this log as it is, and begin another one"
+    return HaltError(Code.AUDIT_INVALID, f"this log is not of this record: {reason}", field="log", hint=hint)
 
 
 def _split(tile: bytes) -> list[bytes]:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from nats.aio.subscription import Subscription
 
 from initiator.bus.connection import Message
+from initiator.bus.forms import nanoseconds
 from initiator.bus.jetstream import JetStream
-from initiator.bus.streams import nanoseconds
 from initiator.errors import InitiatorError
 from initiator.log import get_logger
 

@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from initiator.bus.errors import NotFoundError
+from initiator.bus.forms import NANOSECOND, Form, nanoseconds, own_form
 from initiator.bus.jetstream import JetStream, Stored
-from initiator.bus.streams import NANOSECOND, Form, info, names, nanoseconds, own_form, update
+from initiator.bus.streams import info, names, update
 from initiator.config.schema import Settings
 from initiator.core import subjects
 from initiator.core.model import Operation

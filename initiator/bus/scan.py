@@ -14,9 +14,9 @@ from typing import Any
 
 from initiator.bus.connection import Message
 from initiator.bus.errors import unknown_outcome
+from initiator.bus.forms import NANOSECOND
 from initiator.bus.jetstream import JetStream, Stored
 from initiator.bus.pull import parse_delivery
-from initiator.bus.streams import NANOSECOND
 from initiator.errors import InitiatorError
 
 BATCH = 256

@@ -1,4 +1,4 @@
-"""The forms of all streams and durables, and how they are made, compared and grown.
+"""How streams and durables are made in their form, compared with it, and grown to it.
 
 Invariants:
 - our own streams are created and grown to the configured form; what cannot be changed in place halts (`STREAM_FORM`);
@@ -6,7 +6,7 @@ Invariants:
   create-or-update them at every start), a foreign one is reported;
 - the nodes' request durables are never touched: recreating them replays up to seven days of requests.
 
-Sources: mpcium's jetstream_broker.go and message_queue.go; the design for our own.
+Source: mpcium's jetstream_broker.go and message_queue.go.
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from initiator.bus.errors import NotFoundError
+from initiator.bus.forms import Form, events_form, node_forms, node_results_form, own_forms
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import Settings
 from initiator.core import subjects
-from initiator.core.model import Operation
 from initiator.errors import Code, HaltError
 from initiator.log import get_logger
 
 log = get_logger()
-
-NANOSECOND = 1_000_000_000
-Form = dict[str, Any]
 
 RESTORE = (
     "restore it from a backup; only if nothing that was ever signed matters any more, stop all daemons and delete all "
@@ -34,172 +31,6 @@ RESTORE = (
 
 # What the server fills in and what other forms may rightly differ in is not compared.
 _COMPARED_NODE_FIELDS = ("subjects", "retention", "storage", "discard", "max_age", "max_bytes")
-
-
-def nanoseconds(seconds: float) -> int:
-    return round(seconds * NANOSECOND)
-
-
-def own_form(name: str, stream_subjects: list[str], replicas: int, **extra: Any) -> Form:
-    base: Form = {
-        "name": name,
-        "subjects": stream_subjects,
-        "retention": "limits",
-        "storage": "file",
-        "discard": "new",
-        "num_replicas": replicas,
-        "max_msgs": -1,
-        "max_bytes": -1,
-        "max_age": 0,
-        "max_consumers": -1,
-    }
-    return base | extra
-
-
-def events_form(settings: Settings) -> Form:
-    """The record: refuses to forget (no deletes, no purges, finals as long as configured); republishes what it stored.
-
-    What expires sooner or later than the stream's age says so itself: see `record.Retention`.
-    """
-    streams = settings.streams
-    return own_form(
-        subjects.EVENTS_STREAM,
-        [f"{subjects.EVENTS}.>", "initiator.reject.>", f"{subjects.CONTROL}.>"],
-        streams.replicas,
-        description="the record of all operations; the last event of an id is its state",
-        max_bytes=streams.max_events_bytes,
-        max_age=nanoseconds(streams.final_max_age_s or streams.intermediate_max_age_s),
-        allow_msg_ttl=True,
-        allow_direct=True,
-        deny_delete=True,
-        deny_purge=True,
-        republish={"src": subjects.REPUBLISH_SOURCE, "dest": subjects.REPUBLISH_DESTINATION},
-    )
-
-
-def dead_form(settings: Settings) -> Form:
-    streams = settings.streams
-    return own_form(
-        subjects.DEAD_STREAM,
-        ["initiator.dead.>"],
-        streams.replicas,
-        description="requests that were refused or gave out, results that nothing can use, with their headers",
-        discard="old",
-        max_bytes=streams.max_dead_bytes,
-        max_age=nanoseconds(streams.dead_max_age_s),
-    )
-
-
-def takeovers_form(settings: Settings) -> Form:
-    """Marks of takeovers, a few for each request whose holder died."""
-    return own_form(
-        subjects.TAKEOVERS_STREAM,
-        ["initiator.takeover.*.*.*"],
-        settings.streams.replicas,
-        description="marks of takeovers, by request: after five deaths in one state it is given up",
-        discard="old",
-        max_bytes=16_777_216,
-        max_age=nanoseconds(86_400),
-    )
-
-
-def limits_form(settings: Settings) -> Form:
-    """Until when places under a shared limit are taken: one message a limit."""
-    return own_form(
-        subjects.LIMITS_STREAM,
-        ["initiator.limit.*"],
-        settings.streams.replicas,
-        description="limits over all replicas: until when places are taken",
-        discard="old",
-        max_msgs_per_subject=1,
-    )
-
-
-def allowances_form(settings: Settings) -> Form:
-    """Places taken of the policy's limits: one message for each limit and whoever it counts, gone after its period."""
-    return own_form(
-        subjects.ALLOWANCES_STREAM,
-        [f"{subjects.ALLOWANCES}.>"],
-        settings.streams.replicas,
-        description="places taken of the policy's limits, by period",
-        discard="old",
-        max_msgs_per_subject=1,
-        allow_msg_ttl=True,
-    )
-
-
-def replicas_form(settings: Settings) -> Form:
-    """Who may be signing now: one message a replica, for as long as it renews it."""
-    return own_form(
-        subjects.REPLICAS_STREAM,
-        ["initiator.replica.*"],
-        settings.streams.replicas,
-        description="replicas that may sign; one that does not say so again within half a minute is gone",
-        discard="old",
-        max_msgs_per_subject=1,
-        max_age=nanoseconds(30),
-    )
-
-
-def slots_form(settings: Settings, operation: Operation) -> Form:
-    """The cap in flight at the nodes: as many messages as slots, one subject per id."""
-    return own_form(
-        subjects.SLOTS_STREAMS[operation],
-        [f"initiator.slot.{operation}.*"],
-        settings.streams.replicas,
-        description=f"slots of the {operation} lane: one message for each id in flight at the nodes",
-        max_msgs=settings.mpcium.lane(operation).in_flight,
-    )
-
-
-def own_forms(settings: Settings) -> list[Form]:
-    """Every stream of ours but the queues, in the order in which they are needed."""
-    capped = [op for op in Operation if settings.mpcium.lane(op).in_flight]
-    slots = [slots_form(settings, op) for op in capped]
-    first = [events_form(settings), dead_form(settings), takeovers_form(settings), limits_form(settings)]
-    return [*first, allowances_form(settings), replicas_form(settings), *slots]
-
-
-def node_request_form(operation: Operation) -> Form:
-    """mpcium's request stream of keygen or sign, as its Go nodes create it."""
-    name = subjects.NODE_STREAMS[operation]
-    subject = {Operation.KEYGEN: "mpc.keygen_request.*", Operation.SIGN: "mpc.signing_request.*"}[operation]
-    return {
-        "name": name,
-        "description": f"Stream for {name}",
-        "subjects": [subject],
-        "retention": "limits",
-        "storage": "file",
-        "discard": "old",
-        "max_age": nanoseconds(7 * 86_400),
-        "max_bytes": 100_000_000,
-        "max_msgs": -1,
-        "max_consumers": -1,
-        "num_replicas": 1,
-        "duplicate_window": nanoseconds(120),
-    }
-
-
-def node_results_form(routing: str) -> Form:
-    """mpcium's result stream: subjects end in `.>` where results are scoped, in `.*` on v0.3.5."""
-    tail = ">" if routing == "scoped" else "*"
-    return {
-        "name": subjects.NODE_RESULTS_STREAM,
-        "description": f"Stream for {subjects.NODE_RESULTS_STREAM}",
-        "subjects": [f"mpc.mpc_{kind}_result.{tail}" for kind in ("keygen", "signing", "reshare")],
-        "retention": "workqueue",
-        "storage": "file",
-        "discard": "old",
-        "max_age": 0,
-        "max_bytes": 100_000_000,
-        "max_msgs": -1,
-        "max_consumers": -1,
-        "num_replicas": 1,
-    }
-
-
-def node_forms(routing: str) -> list[Form]:
-    return [node_request_form(Operation.KEYGEN), node_request_form(Operation.SIGN), node_results_form(routing)]
 
 
 async def info(js: JetStream, name: str, *, subjects_filter: str = "") -> dict[str, Any] | None:
@@ -348,20 +179,6 @@ def check_node_form(form: Form, actual: Mapping[str, Any], routing: str) -> None
             hint="mpcium's Go nodes cannot start on it either (error 10052); its TypeScript client makes such "
             "streams: let a Go node create them first",
         )
-
-
-def result_durable_form(operation: Operation, client_id: str | None) -> Form:
-    """A result durable by mpcium's own name and in its form, but for the number of deliveries."""
-    return {
-        "durable_name": subjects.node_result_durable(operation, client_id),
-        "ack_policy": "explicit",
-        "deliver_policy": "all",
-        "filter_subjects": [subjects.node_result_filter(operation, client_id)],
-        "ack_wait": nanoseconds(30),
-        # mpcium's clients say 3: a result that three holders died with would be stranded (wire trap 14)
-        "max_deliver": -1,
-        "max_ack_pending": 1000,
-    }
 
 
 async def ensure_durable(js: JetStream, stream: str, form: Form) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from initiator.audit.checks import Report
     from initiator.audit.cloudtrail import Reconciliation
     from initiator.audit.exporter import Exporter
+    from initiator.audit.progress import Progress
     from initiator.audit.reading import LogReader
     from initiator.audit.store import Store
     from initiator.config.schema import Settings
@@ -90,6 +91,7 @@ def _open_for_writing(place: str) -> Store:
 
 async def _export(settings: Settings, store: Store, key_file: Path, follow: bool) -> tuple[int, int]:
     from initiator.audit.exporter import Exporter
+    from initiator.audit.progress import Progress
     from initiator.bus.connection import Connection
     from initiator.bus.jetstream import JetStream
     from initiator.core.tlog import parse_signer_key
@@ -99,14 +101,16 @@ async def _export(settings: Settings, store: Store, key_file: Path, follow: bool
     connection = Connection(settings.nats, "initiator-audit")
     try:
         await connection.open()
-        exporter = Exporter(JetStream(connection, settings.nats.jetstream_domain), store, signing_key, name)
-        await _rounds(exporter, follow)
+        js = JetStream(connection, settings.nats.jetstream_domain)
+        exporter = Exporter(js, store, signing_key, name)
+        progress = Progress(js, settings.audit.exporter) if settings.audit.exporter else None
+        await _rounds(exporter, progress, follow)
         return exporter.size, exporter.sequence
     finally:
         await connection.close()
 
 
-async def _rounds(exporter: Exporter, follow: bool) -> None:
+async def _rounds(exporter: Exporter, progress: Progress | None, follow: bool) -> None:
     """Take in what there is; with `follow` whatever comes, until somebody says stop."""
     from initiator.bus.errors import NotFoundError
 
@@ -116,6 +120,8 @@ async def _rounds(exporter: Exporter, follow: bool) -> None:
     while not stop.is_set():
         try:
             count = await exporter.export()
+            if progress is not None:
+                await progress.tell(exporter.sequence)
         except (RetryError, NotFoundError) as error:
             if not follow:
                 raise

@@ -125,16 +125,16 @@ def _region(name: str, error: InitiatorError | None) -> Finding:
 
 
 async def _nats(settings: Settings) -> list[Finding]:
-    from initiator.bus import inspect, queues, streams
+    from initiator.bus import forms, inspect, queues
 
     routing = settings.mpcium.routing
-    forms = [*streams.own_forms(settings), *(queues.form(settings, client) for client in sorted(settings.clients))]
-    own = [(f"stream {form['name']}", partial(inspect.own_stream, form=form)) for form in forms]
+    ours = [*forms.own_forms(settings), *(queues.form(settings, client) for client in sorted(settings.clients))]
+    own = [(f"stream {form['name']}", partial(inspect.own_stream, form=form)) for form in ours]
     own.append(("clients' queues", partial(inspect.past_clients, settings=settings)))
     own.append(("orders", partial(_orders)))
     nodes = [
         (f"stream {form['name']}", partial(inspect.node_stream, form=form, routing=routing))
-        for form in streams.node_forms(routing)
+        for form in forms.node_forms(routing)
     ]
     return [
         *await _account("nats", settings.nats, own),

@@ -214,6 +214,15 @@ class LogSettings(Section):
     )
 
 
+class AuditSettings(Section):
+    exporter: Token | None = Field(
+        None, description="name of the audit log's exporter: it says how far it has come, and the daemons look at that"
+    )
+    max_lag_s: Seconds = Field(
+        604_800.0, description="no new id is claimed while an event has waited longer for it: none expires unexported"
+    )
+
+
 class Settings(Section):
     """Everything the daemon can be told."""
 
@@ -228,6 +237,7 @@ class Settings(Section):
     )
     policy: PolicySettings = Field(default_factory=PolicySettings)
     streams: StreamSettings = Field(default_factory=StreamSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     query: QuerySettings = Field(default_factory=QuerySettings)
@@ -244,6 +254,10 @@ class Settings(Section):
             raise ValueError(
                 "streams.intermediate_max_age_s: expected more than limits.max_expiry_s, default_expiry_s of every "
                 "lane and limits.clock_skew_s: the record must not forget an operation before its deadline"
+            )
+        if self.audit.exporter and self.audit.max_lag_s >= self.streams.intermediate_max_age_s:
+            raise ValueError(
+                "audit.max_lag_s: expected less than streams.intermediate_max_age_s: events must not expire unexported"
             )
         if final_s is None:
             return self

@@ -273,14 +273,18 @@ def _authorizer_grants(name: str) -> list[Grant]:
 def _auditor_grants(name: str, api: str) -> list[Grant]:
     """Reads of the record, message by message: no consumer, so nothing that could ack, delete or move anything.
 
+    And it says how far its own export has come.
+
     In the auditor's account they are a JetStream domain's: `$JS.API` there is its own, and says that there is none.
     """
     record = subjects.EVENTS_STREAM
     calls = {f"STREAM.INFO.{record}": False, f"STREAM.MSG.GET.{record}": False}
     calls |= {f"DIRECT.GET.{record}": True, f"DIRECT.GET.{record}.>": True}
     here = api_prefix(RECORD_DOMAIN)
-    return [
-        Grant(kind="service", subject=f"{api}.{call}", giver=INITIATOR, taker=f"AUDITOR_{name}", many=many,
+    taker = f"AUDITOR_{name}"
+    reads = [
+        Grant(kind="service", subject=f"{api}.{call}", giver=INITIATOR, taker=taker, many=many,
               known_as=f"{here}.{call}")
         for call, many in calls.items()
     ]  # fmt: skip
+    return [*reads, Grant(kind="service", subject=subjects.exported(name), giver=INITIATOR, taker=taker)]

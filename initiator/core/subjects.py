@@ -50,6 +50,8 @@ HEALTH = "initiator.health"
 ROLLCALL = "initiator.rollcall"
 REPLICAS_STREAM = "INITIATOR_REPLICAS"
 
+EXPORTED_STREAM = "INITIATOR_EXPORTED"
+
 # In the place of a client in dead letters: `$` is in no client name.
 NODE_RESULTS = "$results"
 
@@ -164,6 +166,11 @@ def line_counter(line_id: str) -> str:
 
 def line_reached(line_id: str, limit: int) -> str:
     return f"{CONTROL}.reached.{line_id}.{limit}"
+
+
+def exported(exporter: str) -> str:
+    """Where an exporter of the audit log says how far it has come; wildcards allowed."""
+    return f"initiator.exported.{exporter}"
 
 
 def slot(operation: Operation, operation_id: str) -> str:

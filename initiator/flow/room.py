@@ -1,5 +1,7 @@
 """Room in the record: no new id is claimed above a high-water mark, so that what is in flight can always be recorded.
 
+Nor is one claimed while the audit's exporter is too far behind (see `unexported`), where there is one.
+
 A record that is full stops everything: results could not be recorded, and would wait. So above the mark requests wait
 in their queue instead, until the record is made larger.
 """
@@ -13,6 +15,7 @@ from initiator.bus.jetstream import JetStream
 from initiator.core import subjects
 from initiator.errors import Code, InitiatorError, RetryError
 from initiator.flow.clock import Clock
+from initiator.flow.unexported import Unexported
 from initiator.health import Health
 from initiator.log import get_logger
 from initiator.metrics import Metrics
@@ -28,11 +31,21 @@ class Room:
 
     Args:
         high_water: the fraction of the record's size above which none is.
+        unexported: what waits for the audit's exporter; None where there is none.
     """
 
-    def __init__(self, js: JetStream, high_water: float, health: Health, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        js: JetStream,
+        high_water: float,
+        unexported: Unexported | None,
+        health: Health,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
         self._js = js
         self._high_water = high_water
+        self._unexported = unexported
         self._health = health
         self._metrics = metrics
         self._clock = clock
@@ -77,3 +90,5 @@ class Room:
         """Raises RetryError where no id may be claimed now."""
         if self.closed:
             raise RetryError(Code.RECORD_FULL, self._reason, delay_s=LOOK_S)
+        if self._unexported is not None:
+            self._unexported.check()

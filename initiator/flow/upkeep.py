@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from initiator.bus import streams
+from initiator.bus import forms, streams
 from initiator.bus.jetstream import JetStream
 from initiator.bus.nodes import NodeGateway
 from initiator.config.schema import Settings
@@ -105,10 +105,10 @@ class Upkeep:
             self._health.set(PART, False, f"the queue of {client}: {error.reason}", error.code)
 
     async def _make_others(self) -> None:
-        _record, *others = streams.own_forms(self._settings)
+        _record, *others = forms.own_forms(self._settings)
         made = [form["name"] for form in others if await streams.make(self._js, form)]
         routing = self._settings.mpcium.routing
-        made += [form["name"] for form in streams.node_forms(routing) if await streams.make(self._nodes_js, form)]
+        made += [form["name"] for form in forms.node_forms(routing) if await streams.make(self._nodes_js, form)]
         await self._gateway.note_streams()
         for name in made:
             log.warning("upkeep.stream_made_anew", stream=name)

@@ -13,7 +13,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 
-from initiator.bus import queues, streams
+from initiator.bus import forms, queues, streams
 from initiator.bus.errors import NotFoundError
 from initiator.bus.jetstream import JetStream
 from initiator.bus.pull import Delivery, Pull
@@ -109,7 +109,7 @@ class Worker:
         return min(worker.prefetch_per_client, self._share - self._held_by[pair], left)
 
     def _result_pull(self, operation: Operation) -> Pull:
-        form = streams.result_durable_form(operation, self._settings.mpcium.scoped_client_id)
+        form = forms.result_durable_form(operation, self._settings.mpcium.scoped_client_id)
 
         async def ensure() -> None:
             await streams.ensure_durable(self._nodes_js, subjects.NODE_RESULTS_STREAM, form)

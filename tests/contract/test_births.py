@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from initiator.bus import streams
+from initiator.bus import forms
 from initiator.bus.jetstream import JetStream
 from initiator.bus.nodes import NodeGateway
 from initiator.config.schema import NatsSettings
@@ -37,7 +37,7 @@ async def birth(settings: NatsSettings) -> str:
 
 
 def form_of(js: JetStream, replicas: int) -> dict[str, object]:
-    form = next(form for form in streams.node_forms("scoped") if form["name"] == STREAM)
+    form = next(form for form in forms.node_forms("scoped") if form["name"] == STREAM)
     return dict(form) | {"num_replicas": replicas}
 
 

@@ -34,7 +34,7 @@ async def test_every_party_does_its_part(kind: str, tmp_path: Path) -> None:
     one = Deployment(tmp_path, kind, {"payments": {}, "treasury": {"operations": ["sign"]}})
     one.generate()
     risk, policy = authorized(one)
-    settings = {"policy": {"file": policy}}
+    settings = {"policy": {"file": policy}, "audit": {"exporter": "max"}}
     async with one.serving(), one.nodes({"risk": risk}), one.daemon(**settings), one.authorizer("risk", one_key(one)):
         options = one.options("payments")
         servers = options.pop("servers")
@@ -84,6 +84,10 @@ async def an_auditor_exports_and_verifies(one: Deployment, settings: dict[str, A
     exported = await command(path, "audit", "export", str(log), "--key-file", str(one.folder / key), "--json")
     assert exported.returncode == 0, exported.stderr
     assert json.loads(exported.stdout)["size"] >= 8
+    daemon = await one.connect("initiator")
+    told = await daemon.jetstream().get_last_msg("INITIATOR_EXPORTED", "initiator.exported.max")
+    assert json.loads(told.data or b"")["sequence"] == json.loads(exported.stdout)["sequence"]
+    await daemon.close()
     pin = one.pin()
     keys = ("--key", made.stdout.strip().splitlines()[-1], "--initiator-key", pin)
     verified = await command(path, "audit", "verify", str(log), *keys)

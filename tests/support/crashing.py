@@ -22,7 +22,7 @@ from typing import Any
 
 from initiator import log
 from initiator.app import App
-from initiator.bus import streams
+from initiator.bus import forms
 from initiator.bus.connection import Connection
 from initiator.config.load import load_settings
 from initiator.flow.clock import SystemClock
@@ -107,8 +107,8 @@ def run_daemon(config: str, last: str, passed: str, freeze: bool, ahead_s: float
         setattr(way_in, name, wrapped)
     for name in ("publish", "request"):
         setattr(Connection, name, boundaries.wrap(step_of, getattr(Connection, name)))
-    form = streams.result_durable_form
-    streams.result_durable_form = lambda *args: form(*args) | {"ack_wait": streams.nanoseconds(RESULT_ACK_WAIT_S)}
+    form = forms.result_durable_form
+    forms.result_durable_form = lambda *args: form(*args) | {"ack_wait": forms.nanoseconds(RESULT_ACK_WAIT_S)}
     sign = boundaries.wrap(lambda *_: "sign", LocalSigner.sign)
     LocalSigner.sign = sign  # type: ignore[method-assign]
     SystemClock.now = lambda self: time.time() + ahead_s  # type: ignore[method-assign]

@@ -138,6 +138,8 @@ AUDITOR = (
            subject=f"{API}STREAM.INFO.INITIATOR_DEAD"),
     Action(who="auditor-max", what="read what the nodes were sent", verb="call",
            subject=f"{API}STREAM.MSG.GET.mpc-keygen", body='{"seq":1}'),
+    Action(who="auditor-max", what="say how far another's export has come", verb="send",
+           subject="initiator.exported.other"),
     Action(who="auditor-max", what="listen to clients' events", verb="hear", subject="initiator.out.>"),
 )  # fmt: skip
 

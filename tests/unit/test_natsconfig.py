@@ -138,7 +138,9 @@ def test_a_domain_is_part_of_the_calls() -> None:
     assert at_nodes.publish is not None
     assert "$JS.edge.API.INFO" in at_nodes.publish
     assert not any(subject.startswith("$JS.API") for subject in at_nodes.publish)
-    assert all(grant.subject.startswith("$JS.hub.API.") for grant in found.imports("AUDITOR_max"))
+    reads = [grant.subject for grant in found.imports("AUDITOR_max") if grant.subject != "initiator.exported.max"]
+    assert reads
+    assert all(subject.startswith("$JS.hub.API.") for subject in reads)
 
 
 def test_a_text_with_a_dollar_is_no_variable_unless_it_is_meant() -> None:

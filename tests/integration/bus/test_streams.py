@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from initiator.bus import streams
+from initiator.bus import forms, streams
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import Settings
 from initiator.core import subjects
@@ -28,7 +28,7 @@ async def config_of(js: JetStream, name: str) -> dict[str, Any]:
 async def test_missing_streams_are_made_in_form_and_made_once(js: JetStream) -> None:
     for _ in range(2):
         await streams.ensure_own(js, settings())
-        for form in streams.own_forms(settings()):
+        for form in forms.own_forms(settings()):
             assert streams.differences(form, await config_of(js, form["name"])) == []
 
 
@@ -100,7 +100,7 @@ FOREIGN: list[tuple[str, dict[str, Any], str]] = [
 async def test_a_foreign_form_is_told_and_left_alone(
     js: JetStream, name: str, change: dict[str, Any], told: str
 ) -> None:
-    form = next(form for form in streams.node_forms("scoped") if form["name"] == name)
+    form = next(form for form in forms.node_forms("scoped") if form["name"] == name)
     await js.api(f"STREAM.CREATE.{name}", form | change)
     before = await config_of(js, name)
     with pytest.raises(HaltError) as error:
@@ -111,7 +111,7 @@ async def test_a_foreign_form_is_told_and_left_alone(
 
 
 async def test_sizes_of_older_nodes_are_no_reason_to_stop(js: JetStream) -> None:
-    form = streams.node_results_form("scoped") | {"max_bytes": 10_485_760}
+    form = forms.node_results_form("scoped") | {"max_bytes": 10_485_760}
     await js.api("STREAM.CREATE.mpc", form)
     await streams.ensure_nodes(js, "scoped")
     assert (await config_of(js, "mpc"))["max_bytes"] == 10_485_760

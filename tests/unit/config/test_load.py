@@ -125,6 +125,10 @@ BAD_FILES = [
     ),
     ("signer: {kms: {breaker_pause_s: 20}}", "signer.kms (FILE): breaker_pause_max_s must be at least breaker_pause_s"),
     (
+        "audit: {exporter: max, max_lag_s: 7776000}",
+        "settings: audit.max_lag_s: expected less than streams.intermediate_max_age_s: events must not expire unexported",
+    ),
+    (
         "streams: {final_max_age_s: 86401}",
         "settings: streams.final_max_age_s: expected more than limits.max_expiry_s and limits.clock_skew_s together: "
         "a request must expire before the final event that its replay is held against",

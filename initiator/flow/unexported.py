@@ -1,0 +1,85 @@
+"""What the audit's exporter has not taken yet: while that is too old no new id is claimed, so nothing expires unseen.
+
+The exporter says on a stream of ours up to which sequence of the record its log goes; it is believed.
+"""
+
+from __future__ import annotations
+
+from initiator.bus import streams
+from initiator.bus.jetstream import JetStream
+from initiator.core import progress, subjects
+from initiator.errors import Code, InitiatorError, RetryError
+from initiator.flow.clock import Clock
+from initiator.health import Health
+from initiator.log import get_logger
+from initiator.metrics import Metrics
+
+log = get_logger()
+PART = "audit"
+LOOK_S = 5.0
+
+
+class Unexported:
+    """How long the oldest event that is not in the log has waited.
+
+    Args:
+        exporter: its name.
+        max_lag_s: above this age nothing is claimed.
+    """
+
+    def __init__(
+        self, js: JetStream, exporter: str, max_lag_s: float, health: Health, metrics: Metrics, clock: Clock
+    ) -> None:
+        self._js = js
+        self._subject = subjects.exported(exporter)
+        self._exporter = exporter
+        self._max_lag_s = max_lag_s
+        self._health = health
+        self._metrics = metrics
+        self._clock = clock
+        self._age_s = 0.0
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except InitiatorError as error:
+                log.debug("audit.blind", code=error.code.value, reason=error.reason)  # other parts say why
+            await self._clock.sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """See what waits. Raises RetryError, NotFoundError or HaltError: it cannot be seen now."""
+        was_closed, self._age_s = self.closed, await self._oldest_s()
+        self._metrics.unexported.set(self._age_s)
+        self._health.set(PART, not self.closed, self._reason, Code.AUDIT_BEHIND)
+        if self.closed and not was_closed:
+            log.error("audit.behind", code=Code.AUDIT_BEHIND.value, reason=self._reason)
+        elif was_closed and not self.closed:
+            log.info("audit.caught_up", age_s=round(self._age_s, 1))
+
+    async def _oldest_s(self) -> float:
+        said = await self._js.last(subjects.EXPORTED_STREAM, self._subject)
+        sequence = progress.decode(said.data) if said else 0
+        oldest = await self._js.next(subjects.EVENTS_STREAM, ">", sequence + 1)
+        if oldest is None and said is not None:
+            found = await streams.info(self._js, subjects.EVENTS_STREAM)
+            # a record that was set back: its exporter halts, and what comes now is in no log
+            oldest = said if found and found["state"]["last_seq"] < sequence else None
+        return max(0.0, self._clock.now() - oldest.time) if oldest else 0.0
+
+    @property
+    def closed(self) -> bool:
+        return self._age_s > self._max_lag_s
+
+    @property
+    def _reason(self) -> str:
+        return (
+            f"an event has waited {self._age_s:.0f} s for the exporter {self._exporter}: no new id is claimed above "
+            f"{self._max_lag_s:.0f} s"
+        )
+
+    def check(self) -> None:
+        """Raises RetryError where no id may be claimed now."""
+        if self.closed:
+            raise RetryError(Code.AUDIT_BEHIND, self._reason, delay_s=LOOK_S)
