@@ -43,7 +43,7 @@ def key(path: Path, authorizer_id: str, algorithm: Any) -> None:
         raise click.BadParameter("expected lower-case letters, digits, _ and -", param_hint="--id")
     content, public = keyfile.generate(algorithm)
     write_key(path, content)
-    click.echo("# every node's config.yaml: without required_authorizers the nodes go on without any signature of yours")
+    click.echo("# every node's config.yaml; whom required_authorizers does not name the nodes do not wait for")
     click.echo(f"authorization:\n  enabled: true\n  required_authorizers: [{authorizer_id}]\n  authorizer_public_keys:")
     click.echo(f'    {authorizer_id}: {{public_key: "{public.hex}", algorithm: {algorithm}}}')
     click.echo("\n# the daemon's policy\nauthorizers:")
