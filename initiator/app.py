@@ -221,7 +221,9 @@ class App:
 
     async def _connect_signer(self) -> Signer:
         signer = await self._connect(self.settings)
-        log.info("signer.ready", algorithm=signer.public_key.algorithm, fingerprint=fingerprint(signer.public_key))
+        algorithm, shown = signer.public_key.algorithm, fingerprint(signer.public_key)
+        self.metrics.key_info.labels(shown, algorithm).set(1)
+        log.info("signer.ready", algorithm=algorithm, fingerprint=shown)
         return signer
 
     async def _work(self, parts: Assembly, signer: Signer) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import platform
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from initiator import __version__
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 
@@ -14,6 +17,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.build_info = self._gauge("build_info", "1: what runs here", "version", "python")
+        self.build_info.labels(__version__, platform.python_version()).set(1)
         self.received = self._counter("requests_received", "requests delivered here", "operation", "client")
         self.redelivered = self._counter("requests_redelivered", "requests that somebody held before", "operation")
         self.events = self._counter(
@@ -21,7 +26,17 @@ class Metrics:
         )
         self.retries = self._counter("retries", "steps tried again, by error code", "operation", "code")
         self.results = self._counter("results", "results of the nodes, by what became of them", "operation", "verdict")
+        self.state_seconds = self._histogram("state_seconds", "from the state before to this one", "operation", "state")
+        self.takeovers = self._counter("takeovers", "requests whose holder before had gone", "operation")
+        self.dead_letters = self._counter(
+            "dead_letters", "requests and results that were kept aside", "operation", "code"
+        )
+        self.oldest_waiting = self._gauge(
+            "oldest_waiting_seconds", "age of the oldest request that waits for no person; 0: none", "operation"
+        )
         self.sign_seconds = self._histogram("sign_seconds", "one signature, retries included")
+        self.last_signature = self._gauge("last_signature_timestamp_seconds", "when the signer last signed for us here")
+        self.key_info = self._gauge("key_info", "1: the key that signs here", "fingerprint", "algorithm")
         self.signer_calls = self._counter("signer_calls", "calls to KMS's Sign, by what they came to", "region", "code")
         self.signer_region_changes = self._counter(
             "signer_region_changes", "moves of a Region's breaker and standing", "region", "state", "code"

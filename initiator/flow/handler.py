@@ -246,6 +246,7 @@ class Handler:
             return False
         deaths = await self._takeovers.deaths(work.held)
         work.counted = True
+        self._metrics.takeovers.labels(work.operation).inc()
         return deaths >= MOST_DEATHS
 
     async def _give_up(self, last: Entry | None) -> Entry:
@@ -320,7 +321,9 @@ class Handler:
         self._gate.check(last)
         remaining_s = last.event.expires_at - self._clock.now()
         with self._metrics.sign_seconds.time():
-            return await self._signer.sign(raw, deadline=self._clock.loop_time() + remaining_s)
+            signed = await self._signer.sign(raw, deadline=self._clock.loop_time() + remaining_s)
+        self._metrics.last_signature.set(self._clock.now())
+        return signed
 
     def _sealed_body(self, work: Work, raw: bytes, signed: Signed, grant: Grant) -> dict[str, object]:
         return {

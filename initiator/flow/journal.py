@@ -126,7 +126,10 @@ class Journal:
             content_type=_encoding_after(before, state),
             body={**body, "reply_as": _reply_as(before).value} if state in events.SEALED else body,
         )
-        return await self._append(event, last, still)
+        entry = await self._append(event, last, still)
+        # by the clocks of two replicas, perhaps
+        self._metrics.state_seconds.labels(before.operation, state).observe(max(0.0, event.time - before.time))
+        return entry
 
     async def fail(self, last: Entry, code: Code, reason: str, outcome: Outcome, **extra: Any) -> Entry:
         """Record `failed`, with what the caller may do now."""
@@ -191,6 +194,7 @@ class Journal:
     async def _bury(self, held: Held, error: InitiatorError, ended: Event | None = None) -> None:
         subject = subjects.dead(held.client, held.operation, held.sequence)
         await self._store_dead(subject, held.data, self._headers_of_the_dead(held.delivery, error, ended))
+        self._metrics.dead_letters.labels(held.operation, error.code).inc()
 
     async def _store_dead(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
         try:
@@ -210,6 +214,7 @@ class Journal:
         """Keep a result that nothing can use."""
         subject = subjects.dead_result(operation, delivery.sequence)
         await self._store_dead(subject, delivery.message.data, self._headers_of_the_dead(delivery, error))
+        self._metrics.dead_letters.labels(operation, error.code).inc()
 
     def _headers_of_the_dead(
         self, delivery: Delivery, error: InitiatorError, ended: Event | None = None

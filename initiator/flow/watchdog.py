@@ -83,7 +83,9 @@ class Watchdog:
         """Look at all lanes once."""
         oldest = await self._oldest_waiting()
         for operation in Operation:
-            await self._look(operation, oldest.get(operation))
+            first = oldest.get(operation)
+            self._metrics.oldest_waiting.labels(operation).set(max(0.0, self._clock.now() - first.time) if first else 0)
+            await self._look(operation, first)
 
     async def _oldest_waiting(self) -> dict[Operation, Stored]:
         """The oldest request of each operation, over the queues of all clients."""
