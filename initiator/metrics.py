@@ -34,14 +34,6 @@ class Metrics:
         self.oldest_waiting = self._gauge(
             "oldest_waiting_seconds", "age of the oldest request that waits for no person; 0: none", "operation"
         )
-        self.sign_seconds = self._histogram("sign_seconds", "one signature, retries included")
-        self.last_signature = self._gauge("last_signature_timestamp_seconds", "when the signer last signed for us here")
-        self.key_info = self._gauge("key_info", "1: the key that signs here", "fingerprint", "algorithm")
-        self.signer_calls = self._counter("signer_calls", "calls to KMS's Sign, by what they came to", "region", "code")
-        self.signer_region_changes = self._counter(
-            "signer_region_changes", "moves of a Region's breaker and standing", "region", "state", "code"
-        )
-        self.signer_region_usable = self._gauge("signer_region_usable", "1: signs with the pinned key", "region")
         self.operation_seconds = self._histogram(
             "operation_seconds", "from the request's storage to its final event", "operation"
         )
@@ -60,7 +52,20 @@ class Metrics:
         self.record_used = Gauge(
             "initiator_record_used_ratio", "how full the record is; 0 without a limit", registry=self.registry
         )
+        self._of_the_signer()
+        self._of_operators()
 
+    def _of_the_signer(self) -> None:
+        self.sign_seconds = self._histogram("sign_seconds", "one signature, retries included")
+        self.last_signature = self._gauge("last_signature_timestamp_seconds", "when the signer last signed for us here")
+        self.key_info = self._gauge("key_info", "1: the key that signs here", "fingerprint", "algorithm")
+        self.signer_calls = self._counter("signer_calls", "calls to KMS's Sign, by what they came to", "region", "code")
+        self.signer_region_changes = self._counter(
+            "signer_region_changes", "moves of a Region's breaker and standing", "region", "state", "code"
+        )
+        self.signer_region_usable = self._gauge("signer_region_usable", "1: signs with the pinned key", "region")
+
+    def _of_operators(self) -> None:
         self.unexported = self._gauge("audit_unexported_seconds", "age of the oldest event that was not exported yet")
         self.frozen = self._gauge("frozen", "1 while this is frozen: all, a client, an operation, or both", "scope")
         self.lease = self._gauge("signing_lease", "1: the orders were read a moment ago; 0: nothing is signed")
