@@ -82,54 +82,34 @@ def takeovers_form(settings: Settings) -> Form:
     )
 
 
+def _last_word_form(settings: Settings, name: str, subject: str, description: str, **extra: Any) -> Form:
+    """A stream that keeps the last message of each subject."""
+    newest = {"description": description, "discard": "old", "max_msgs_per_subject": 1}
+    return own_form(name, [subject], settings.streams.replicas, **newest, **extra)
+
+
 def limits_form(settings: Settings) -> Form:
     """Until when places under a shared limit are taken: one message a limit."""
-    return own_form(
-        subjects.LIMITS_STREAM,
-        ["initiator.limit.*"],
-        settings.streams.replicas,
-        description="limits over all replicas: until when places are taken",
-        discard="old",
-        max_msgs_per_subject=1,
-    )
+    about = "limits over all replicas: until when places are taken"
+    return _last_word_form(settings, subjects.LIMITS_STREAM, f"{subjects.LIMITS}.*", about)
 
 
 def allowances_form(settings: Settings) -> Form:
     """Places taken of the policy's limits: one message for each limit and whoever it counts, gone after its period."""
-    return own_form(
-        subjects.ALLOWANCES_STREAM,
-        [f"{subjects.ALLOWANCES}.>"],
-        settings.streams.replicas,
-        description="places taken of the policy's limits, by period",
-        discard="old",
-        max_msgs_per_subject=1,
-        allow_msg_ttl=True,
-    )
+    about = "places taken of the policy's limits, by period"
+    return _last_word_form(settings, subjects.ALLOWANCES_STREAM, f"{subjects.ALLOWANCES}.>", about, allow_msg_ttl=True)
 
 
 def replicas_form(settings: Settings) -> Form:
     """Who may be signing now: one message a replica, for as long as it renews it."""
-    return own_form(
-        subjects.REPLICAS_STREAM,
-        ["initiator.replica.*"],
-        settings.streams.replicas,
-        description="replicas that may sign; one that does not say so again within half a minute is gone",
-        discard="old",
-        max_msgs_per_subject=1,
-        max_age=nanoseconds(30),
-    )
+    about = "replicas that may sign; one that does not say so again within half a minute is gone"
+    return _last_word_form(settings, subjects.REPLICAS_STREAM, subjects.replica("*"), about, max_age=nanoseconds(30))
 
 
 def exported_form(settings: Settings) -> Form:
     """How far each exporter of the audit log has come: one message an exporter."""
-    return own_form(
-        subjects.EXPORTED_STREAM,
-        [subjects.exported("*")],
-        settings.streams.replicas,
-        description="how far the exporters of the audit log have come",
-        discard="old",
-        max_msgs_per_subject=1,
-    )
+    about = "how far the exporters of the audit log have come"
+    return _last_word_form(settings, subjects.EXPORTED_STREAM, subjects.exported("*"), about)
 
 
 def slots_form(settings: Settings, operation: Operation) -> Form:
