@@ -9,19 +9,18 @@ in it, and reaches the daemon's by exports and imports alone: there a reply subj
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from initiator.core import subjects
+from initiator.core.authorization import is_authorizer
 from initiator.core.model import Operation
 
 INITIATOR, NODES, SYSTEM = "INITIATOR", "NODES", "SYS"
 DAEMON, DAEMON_AT_NODES, NODE, ADMIN = "initiator", "initiator-nodes", "nodes", "sys"
 RECORD_DOMAIN = "initiator"
 """The JetStream domain under which an auditor reads the record."""
-AUTHORIZER = re.compile(r"[a-z0-9_-]{1,64}")  # mpcium's ids are in lower case
 _OUR_INBOX = "_INBOX_initiator.>"
 """Of everything that speaks with our own connection: the daemon, and `freeze`, `audit export`, `authorizer run`, …"""
 _ALL_OPERATIONS = frozenset(Operation)
@@ -163,7 +162,7 @@ def _check_names(parties: Parties) -> None:
             if not subjects.is_client(name):
                 raise ValueError(f"{kind}: expected 1 to 64 of A-Z a-z 0-9 _ -, got {name[:64]!r}")
     for name in parties.authorizers:
-        if AUTHORIZER.fullmatch(name) is None:
+        if not is_authorizer(name):
             raise ValueError(f"authorizer: expected 1 to 64 of a-z 0-9 _ - (mpcium's form), got {name[:64]!r}")
 
 
