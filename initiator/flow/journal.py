@@ -193,8 +193,13 @@ class Journal:
 
     async def _bury(self, held: Held, error: InitiatorError, ended: Event | None = None) -> None:
         subject = subjects.dead(held.client, held.operation, held.sequence)
-        await self._store_dead(subject, held.data, self._headers_of_the_dead(held.delivery, error, ended))
-        self._metrics.dead_letters.labels(held.operation, error.code).inc()
+        await self._keep_aside(subject, held.operation, held.delivery, error, ended)
+
+    async def _keep_aside(
+        self, subject: str, operation: Operation, delivery: Delivery, error: InitiatorError, ended: Event | None = None
+    ) -> None:
+        await self._store_dead(subject, delivery.message.data, self._headers_of_the_dead(delivery, error, ended))
+        self._metrics.dead_letters.labels(operation, error.code).inc()
 
     async def _store_dead(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
         try:
@@ -212,13 +217,9 @@ class Journal:
 
     async def bury_result(self, operation: Operation, delivery: Delivery, error: InitiatorError) -> None:
         """Keep a result that nothing can use."""
-        subject = subjects.dead_result(operation, delivery.sequence)
-        await self._store_dead(subject, delivery.message.data, self._headers_of_the_dead(delivery, error))
-        self._metrics.dead_letters.labels(operation, error.code).inc()
+        await self._keep_aside(subjects.dead_result(operation, delivery.sequence), operation, delivery, error)
 
-    def _headers_of_the_dead(
-        self, delivery: Delivery, error: InitiatorError, ended: Event | None = None
-    ) -> dict[str, str]:
+    def _headers_of_the_dead(self, delivery: Delivery, error: InitiatorError, ended: Event | None) -> dict[str, str]:
         message = delivery.message
         original = Original(subject=message.subject, headers=message.headers, received_at=delivery.stored_at)
         return deadletter.headers_of(original, error, self._clock.now(), ended)
