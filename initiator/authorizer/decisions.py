@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from typing import Self
 
 from initiator.core.model import Operation
 from initiator.errors import Code, HaltError, RejectError
@@ -47,38 +46,26 @@ class Decisions:
 
     def check(self, operation: Operation, operation_id: str, digest: str) -> None:
         """Raises RejectError where another request was signed under this id, HaltError where nobody can tell."""
-        with self._lock:
-            try:
-                found = self._database.execute(
-                    "SELECT digest FROM signed WHERE operation = ? AND id = ?", (operation.value, operation_id)
-                ).fetchone()
-            except sqlite3.Error as error:
-                raise self._unusable(error) from error
+        found = self._ask("SELECT digest FROM signed WHERE operation = ? AND id = ?", operation.value, operation_id)
         if found is not None and found[0] != digest:
             # equivocation: one id never gets two signatures of ours over two things
             raise RejectError(Code.CONFLICT, "another request was signed under this id before", field="id")
 
     def hold(self, operation: Operation, operation_id: str, digest: str) -> None:
         """Put on disk that this request is signed under this id; raises as `check`."""
+        new = (operation.value, operation_id, digest, time.time())
+        self._ask("INSERT OR IGNORE INTO signed VALUES (?, ?, ?, ?)", *new)
+        self.check(operation, operation_id, digest)
+
+    def _ask(self, statement: str, *values: str | float) -> tuple[str, ...] | None:
+        """Run a statement; its first row, if it has one."""
         with self._lock:
             try:
-                self._database.execute(
-                    "INSERT OR IGNORE INTO signed VALUES (?, ?, ?, ?)",
-                    (operation.value, operation_id, digest, time.time()),
-                )
+                row: tuple[str, ...] | None = self._database.execute(statement, values).fetchone()
             except sqlite3.Error as error:
                 raise self._unusable(error) from error
-        self.check(operation, operation_id, digest)
+        return row
 
     def _unusable(self, error: sqlite3.Error) -> HaltError:
         return HaltError(Code.CONFIG_INVALID, f"{self._path}: {error}", field="decisions",
                          hint="a file that SQLite can read and write; without it nothing is signed")  # fmt: skip
-
-    def close(self) -> None:
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
