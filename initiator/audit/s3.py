@@ -17,11 +17,10 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
 
-from initiator.audit.store import CHECKPOINT, another_writer
+from initiator.audit.store import CHECKPOINT, S3_SCHEME, another_writer
 from initiator.core.text import plain
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 
-SCHEME = "s3://"
 _AT_ONCE = 16
 _PROBE = ".conditional-writes"
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
@@ -46,8 +45,8 @@ class S3Store:
     """
 
     def __init__(self, url: str) -> None:
-        self._bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
-        if not url.startswith(SCHEME) or not self._bucket:
+        self._bucket, _, prefix = url.removeprefix(S3_SCHEME).partition("/")
+        if not url.startswith(S3_SCHEME) or not self._bucket:
             raise HaltError(Code.AUDIT_INVALID, f"expected s3://BUCKET/PREFIX, got {plain(url)[:80]}", field="log")
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._url = plain(url)

@@ -17,6 +17,7 @@ from typing import Protocol, Self
 from initiator.errors import Code, HaltError
 
 CHECKPOINT = "checkpoint"
+S3_SCHEME = "s3://"
 
 
 class Store(Protocol):

@@ -64,6 +64,14 @@ class CliContext:
         return load_settings(self.config_path, self.overrides)
 
 
+def tell_memory_open(reason: str | None) -> None:
+    """One line in the log where `memory.close` could not do all, or was taken back."""
+    from initiator.log import get_logger
+
+    if reason:
+        get_logger().warning("process.memory_open", reason=reason)
+
+
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from initiator.cli import CliContext
+from initiator.cli import CliContext, tell_memory_open
 from initiator.core.model import Operation
 from initiator.errors import Code, HaltError, InitiatorError, RejectError, RetryError
 
@@ -71,9 +71,8 @@ def export(context: CliContext, place: str, key_file: Path, follow: bool, as_jso
     unclosed = memory.close()
     settings = context.load().settings
     log.configure(settings.log)
-    if unclosed:
-        log.get_logger().warning("process.memory_open", reason=unclosed)
-    store = _open_for_writing(place)
+    tell_memory_open(unclosed)
+    store = _store(place, writing=True)
     try:
         size, sequence = asyncio.run(_export(settings, store, key_file, follow))
     finally:
@@ -82,11 +81,15 @@ def export(context: CliContext, place: str, key_file: Path, follow: bool, as_jso
     click.echo(json.dumps(said) if as_json else f"{size} entries, up to sequence {sequence} of the record")
 
 
-def _open_for_writing(place: str) -> Store:
-    from initiator.audit.s3 import SCHEME, S3Store
-    from initiator.audit.store import FileStore
+def _store(place: str, *, writing: bool = False) -> Store:
+    """What a log lies in; AWS's library, which takes its time, only where it is S3."""
+    from initiator.audit.store import S3_SCHEME, FileStore
 
-    return S3Store.open_for_writing(place) if place.startswith(SCHEME) else FileStore.open_for_writing(Path(place))
+    if not place.startswith(S3_SCHEME):
+        return FileStore.open_for_writing(Path(place)) if writing else FileStore(Path(place))
+    from initiator.audit.s3 import S3Store
+
+    return S3Store.open_for_writing(place) if writing else S3Store(place)
 
 
 async def _export(settings: Settings, store: Store, key_file: Path, follow: bool) -> tuple[int, int]:
@@ -221,11 +224,8 @@ def _print_report(report: Report, signatures: bool, as_json: bool) -> None:
 
 def _reader(place: str, key_text: str) -> LogReader:
     from initiator.audit.reading import LogReader
-    from initiator.audit.s3 import SCHEME, S3Store
-    from initiator.audit.store import FileStore
 
-    store = S3Store(place) if place.startswith(SCHEME) else FileStore(Path(place))
-    return LogReader(store, _log_key(key_text))
+    return LogReader(_store(place), _log_key(key_text))
 
 
 def _log_key(text: str) -> Any:

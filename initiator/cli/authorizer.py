@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from initiator.cli import tell_memory_open
 from initiator.core.model import Operation
 from initiator.errors import RejectError
 
@@ -77,8 +78,7 @@ def run(path: str) -> None:
     unclosed = memory.close()
     settings = load_authorizer(path)
     log.configure(settings.log)
-    if unclosed:
-        log.get_logger().warning("process.memory_open", reason=unclosed)
+    tell_memory_open(unclosed)
     asyncio.run(_serve(settings, _desk(settings)))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import click
 
-from initiator.cli import CliContext
+from initiator.cli import CliContext, tell_memory_open
 
 
 @click.command()
@@ -27,8 +27,7 @@ def run(context: CliContext) -> None:
     log.configure(settings.log)
     if settings.process.core_dumps:
         memory.open_again()
-    if unclosed or settings.process.core_dumps:
-        log.get_logger().warning("process.memory_open", reason=unclosed or "process.core_dumps is true")
+    tell_memory_open(unclosed or ("process.core_dumps is true" if settings.process.core_dumps else None))
     app = App(settings, load=lambda: context.load().settings)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(app.run())
