@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from initiator.config.section import ProcessSettings, Seconds, Section, Token
+from initiator.config.section import Seconds, Section, Token
 from initiator.config.signers import SignerSettings
 from initiator.core.model import Operation
 
@@ -220,6 +220,12 @@ class AuditSettings(Section):
     )
     max_lag_s: Seconds = Field(
         604_800.0, description="no new id is claimed while an event has waited longer for it: none expires unexported"
+    )
+
+
+class ProcessSettings(Section):
+    core_dumps: bool = Field(
+        False, description="allow core dumps, debuggers and other processes of this user to read our memory"
     )
 
 

@@ -34,9 +34,3 @@ def shown(value: Any) -> Any:
     if isinstance(value, str) and "://" in value:
         return without_password(value)
     return tuple(shown(item) for item in value) if isinstance(value, tuple) else value
-
-
-class ProcessSettings(Section):
-    core_dumps: bool = Field(
-        False, description="allow core dumps, debuggers and other processes of this user to read our memory"
-    )
