@@ -15,10 +15,19 @@ from initiator.core.accounts import NODE, NODES, SYSTEM, Account, Grant, Layout,
 from initiator.errors import Code, HaltError
 from initiator.natsconfig import claims, nkey, plain, token
 from initiator.natsconfig.keyring import Keyring
-from initiator.natsconfig.order import Authority, Order, hold_form, layout_of, logins_of, server_text, tls_block, url_of
+from initiator.natsconfig.order import (
+    ABOUT,
+    Authority,
+    Order,
+    hold_form,
+    layout_of,
+    logins_of,
+    server_text,
+    tls_block,
+    url_of,
+)
 from initiator.natsconfig.plainform import by_password, pair_of
 
-_ABOUT = "# Written by `initiator nats-config`: change the settings and run it again.\n"
 _JWT = ("-----BEGIN NATS USER JWT-----\n", "\n------END NATS USER JWT------\n")
 _SEED = ("-----BEGIN USER NKEY SEED-----\n", "\n------END USER NKEY SEED------\n")
 
@@ -36,7 +45,7 @@ def write(keyring: Keyring, order: Order, now: datetime.datetime) -> None:
     mint = _Mint(keyring, order, found, int(now.timestamp()))
     for name in order.revoke:
         mint.revoke(name)
-    keyring.file("accounts.conf", _ABOUT + mint.accounts())
+    keyring.file("accounts.conf", ABOUT + mint.accounts())
     tls = tls_block(keyring.folder, mutual=False).replace("\n", "\n  ") if order.hosts else ""
     inside = f"\n  listen: {json.dumps(order.leaf_listen)}\n  {tls}".rstrip()
     more = f"# the nodes' own server comes in here (leaf.conf)\nleafnodes {{{inside}\n}}"

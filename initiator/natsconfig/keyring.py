@@ -87,15 +87,12 @@ class Keyring:
         try:
             if path.exists() and (once or path.read_text("utf-8") == content):
                 return
-            beside = f"{name}.{secrets.token_hex(6)}"
-            self._write_new(beside, content.encode())
-            self.path(beside).replace(path)
+            self.replace(name, content.encode())
         except OSError as error:
             raise _unusable(path, str(error.strerror)) from None
-        self.changed.append(name)
 
     def replace(self, name: str, content: bytes) -> None:
-        """A secret's file anew, around the same secret (as a user's JWT beside its seed)."""
+        """A file anew, all at once; a secret's around the same secret (as a user's JWT beside its seed)."""
         beside = f"{name}.{secrets.token_hex(6)}"
         self._write_new(beside, content)
         self.path(beside).replace(self.path(name))

@@ -27,6 +27,7 @@ from initiator.natsconfig import certificates
 from initiator.natsconfig.keyring import Keyring
 
 Form = Literal["plain", "jwt"]
+ABOUT = "# Written by `initiator nats-config`: change the settings and run it again.\n"
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 _ANYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - where a server listens, not where it is reached
 LoginKind = Literal["password", "nkey", "mtls"]

@@ -9,9 +9,7 @@ from initiator.core.accounts import NODE, Layout
 from initiator.errors import Code, HaltError
 from initiator.natsconfig import certificates, nkey, plain
 from initiator.natsconfig.keyring import Keyring
-from initiator.natsconfig.order import Authority, Order, hold_form, layout_of, logins_of, server_text
-
-_ABOUT = "# Written by `initiator nats-config`: change the settings and run it again.\n"
+from initiator.natsconfig.order import ABOUT, Authority, Order, hold_form, layout_of, logins_of, server_text
 
 
 def write(keyring: Keyring, order: Order, now: datetime.datetime) -> None:
@@ -27,7 +25,7 @@ def write(keyring: Keyring, order: Order, now: datetime.datetime) -> None:
     if authority is not None:
         authority.server(order.hosts)
     shown, fields = _users(keyring, order, found, authority)
-    keyring.file("accounts.conf", _ABOUT + plain.accounts_block(found, shown))
+    keyring.file("accounts.conf", ABOUT + plain.accounts_block(found, shown))
     keyring.file("nats.conf", server_text(keyring, order, mutual=mutual), once=True)
     logins_of(keyring, order, found, fields)
 
