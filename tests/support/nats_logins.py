@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-import nkeys
+from initiator.natsconfig import nkey, token
 
 
 class Key:
     """A key pair with its public name."""
 
     def __init__(self, prefix: int) -> None:
-        self.seed: bytes = nkeys.encode_seed(os.urandom(32), prefix)
-        self._pair = nkeys.from_seed(bytearray(self.seed))
-        self.name: str = self._pair.public_key.decode()
+        self.seed = nkey.make(prefix)
+        self._pair = nkey.Pair(self.seed, prefix)
+        self.name = self._pair.public
 
     def token(self, subject: str, kind: str, **claims: Any) -> str:
         """A JWT about `subject`, signed by this key."""
-        body = {
-            "iat": int(time.time()), "iss": self.name, "sub": subject, "name": kind,
-            "nats": {"type": kind, "version": 2, **claims},
-        }  # fmt: skip
-        body["jti"] = base64.b32encode(hashlib.sha256(_compact(body)).digest()).decode().rstrip("=")
-        signed = f"{_part({'typ': 'JWT', 'alg': 'ed25519-nkey'})}.{_part(body)}"
-        return f"{signed}.{_plain(self._pair.sign(signed.encode()))}"
+        about = {"type": kind, "version": 2, **claims}
+        return token.mint(self._pair, subject, kind, about, int(time.time()))
 
 
 def user_key() -> Key:
-    return Key(nkeys.PREFIX_BYTE_USER)
+    return Key(nkey.USER)
 
 
 def with_operator(folder: Path, **permissions: Any) -> tuple[str, Path]:
@@ -42,7 +33,7 @@ def with_operator(folder: Path, **permissions: Any) -> tuple[str, Path]:
     Args:
         permissions: the user's claims, such as `pub` and `sub`.
     """
-    operator, account, user = Key(nkeys.PREFIX_BYTE_OPERATOR), Key(nkeys.PREFIX_BYTE_ACCOUNT), user_key()
+    operator, account, user = Key(nkey.OPERATOR), Key(nkey.ACCOUNT), user_key()
     unlimited = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
     about_account = operator.token(account.name, "account", limits=unlimited | {"wildcards": True})
     unlimited_user = dict.fromkeys(("subs", "data", "payload"), -1)
@@ -56,15 +47,3 @@ def with_operator(folder: Path, **permissions: Any) -> tuple[str, Path]:
     about_operator = operator.token(operator.name, "operator")
     config = f"operator: {about_operator}\nresolver: MEMORY\nresolver_preload: {{ {account.name}: {about_account} }}\n"
     return config, path
-
-
-def _compact(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-def _part(value: Any) -> str:
-    return _plain(_compact(value))
-
-
-def _plain(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")

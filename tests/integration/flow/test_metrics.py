@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from initiator import __version__
 from initiator.app import App
 from initiator.core.spki import fingerprint
 from initiator.flow import watchdog
 from tests.support.governed import name
-from tests.support.harness import Bench, ScriptedSigner, bench, running, settings_for, source
+from tests.support.harness import Bench, ScriptedSigner, running, settings_for, source
 
 
-@pytest_asyncio.fixture
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("metrics")) as ready:
-        yield ready
+@pytest.fixture
+def server(own_server: Bench) -> Bench:
+    return own_server
 
 
 def value(app: App, name: str, **labels: str) -> float:

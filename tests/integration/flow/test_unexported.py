@@ -21,15 +21,14 @@ from initiator.config.schema import NatsSettings
 from initiator.errors import Code
 from initiator.flow import unexported
 from tests.support.governed import name
-from tests.support.harness import Bench, ScriptedSigner, bench, running, settings_for, source
+from tests.support.harness import Bench, ScriptedSigner, running, settings_for, source
 
 LAG_S = 1.0
 
 
-@pytest_asyncio.fixture
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    async with bench(tmp_path_factory.mktemp("unexported")) as ready:
-        yield ready
+@pytest.fixture
+def server(own_server: Bench) -> Bench:
+    return own_server
 
 
 @pytest.fixture(autouse=True)
