@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
-from initiator import keyfile, kms
+from initiator import keyfile
 from initiator.assembly import Assembly
 from initiator.bus import forms
 from initiator.bus.connection import Connection
@@ -347,10 +347,10 @@ async def connect_signer(
     """
     signer_settings, pinned = settings.signer, settings.mpcium.event_initiator_pubkey
     if signer_settings.type == "kms":
+        from initiator.kms import KmsSigner  # with AWS's library, which takes its time: only where it is used
+
         pin = parse_public_key(pinned) if pinned else None
-        return await kms.KmsSigner.connect(
-            signer_settings.kms, pin=pin, metrics=metrics, limiter=limiter, permit=permit
-        )
+        return await KmsSigner.connect(signer_settings.kms, pin=pin, metrics=metrics, limiter=limiter, permit=permit)
     local = keyfile.load_local_signer(signer_settings.local)
     local.permit = permit
     check_pin(local.public_key, parse_public_key(pinned, local.public_key.algorithm) if pinned else None)

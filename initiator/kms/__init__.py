@@ -1,4 +1,4 @@
-"""AWS KMS: the only room that imports boto3 and botocore."""
+"""AWS KMS: the only room that imports boto3 and botocore, beside `audit.s3`."""
 
 from initiator.kms.signer import KmsSigner
 
