@@ -55,7 +55,7 @@ def test_a_library_is_imported_by_its_own_edge_alone(graph: grimp.ImportGraph, l
 
 
 def test_imports_keep_their_layers() -> None:
-    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache", "--no-logo"]
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
