@@ -52,7 +52,9 @@ class Load:
         """Before the first fault: wallets to sign with."""
         for number in range(self._profile.wallets):
             wallet = f"wallet{number}"
-            await self._submit("alice", "keygen", {"wallet_id": wallet})
+            async with asyncio.timeout(60):  # on a busy machine the first daemon is slow to make the queues
+                while not await self._submit("alice", "keygen", {"wallet_id": wallet}):
+                    pass
             await self._completed("alice", "keygen", wallet)
             self.wallets.append(wallet)
 
@@ -130,8 +132,12 @@ class Load:
         await asyncio.sleep(wait_s)
         await self._submit(client, op, fields)
 
-    async def _submit(self, client: str, op: str, fields: Fields) -> None:
-        """Publish until the queue says yes, as a careful client does; each try is a submission of its own."""
+    async def _submit(self, client: str, op: str, fields: Fields) -> bool:
+        """Publish until the queue says yes, as a careful client does; each try is a submission of its own.
+
+        Returns:
+            Whether it said yes.
+        """
         encoding = self._random.choice(("json", "msgpack"))
         for attempt in range(_TRIES):
             self.sent += 1
@@ -147,8 +153,9 @@ class Load:
             sequence = await self._publish(client, op, fields | {"labels": {"n": str(self.sent)}}, encoding)
             write_line(self._log, line | {"sequence": sequence, "answered_at": time.time()})
             if sequence is not None:
-                return
+                return True
             await asyncio.sleep(0.3 * 2**attempt)
+        return False
 
     async def _publish(self, client: str, op: str, fields: Fields, encoding: str) -> int | None:
         data = json.dumps(_plain(fields)).encode() if encoding == "json" else msgpack.packb(fields)

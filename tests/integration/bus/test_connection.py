@@ -121,7 +121,7 @@ async def test_nobody_listening_is_told_at_once(connection: Connection) -> None:
     with pytest.raises(NoRespondersError) as error:
         await connection.request("nobody", b"")
     assert not error.value.maybe_done
-    assert time.monotonic() - started < 0.4
+    assert time.monotonic() - started < 1.5
 
 
 async def test_silence_is_an_unknown_outcome(connection: Connection) -> None:

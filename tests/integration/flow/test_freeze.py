@@ -56,7 +56,7 @@ async def test_what_is_frozen_is_claimed_and_waits_and_goes_on_at_once_when_it_i
         assert signer.calls == 0
         lifting, began = asyncio.create_task(ops.unfreeze()), time.monotonic()
         await server.until("keygen", "w", "published")
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 1.5
         await lifting
 
 

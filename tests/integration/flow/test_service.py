@@ -137,7 +137,7 @@ async def test_each_client_has_so_many_answers_a_second(server: Bench) -> None:
         assert await ask(server, "status", {"op": "keygen", "id": "w"}, "bob") == {"event": None}
         cancelled = await server.nc.request("initiator.cancel.alice", b'{"op":"keygen","id":"w"}', timeout=5)
         assert json.loads(cancelled.data)["error"]["code"] == "NOT_FOUND"  # who asks too much may still cancel
-        assert loop.time() - began < 1.0
+        assert loop.time() - began < 1.4
         answers = [await one for one in flood]
         # ten at once, and what is due within a second and a half; the others would hear it too late
         assert 20 <= sum(answer == {"event": None} for answer in answers) <= 30

