@@ -8,7 +8,7 @@ import json
 import random
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from initiator.bus.errors import NotFoundError
 from initiator.dev.servers import free_port
 from initiator.rollcall import LEASE_S, Roll
 from tests.e2e.stories import DEADLINE_S, STORIES, Story, Universe, World
+from tests.support import command
 from tests.support.crashing import Daemon
 from tests.support.environment import environment
 from tests.support.kms_stub import Key, KmsStub, kms_stub
@@ -26,15 +27,12 @@ from tests.support.operator import Operator, operator
 REQUESTS = 400
 
 
-async def command(world: World, *arguments: str) -> dict[str, object]:
+async def ordered(world: World, *arguments: str) -> dict[str, object]:
     """A command of the operator, its JSON."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "initiator", "--config", str(world.folder / "config.json"), *arguments, "--json",
-        stdout=PIPE, stderr=PIPE, env=environment(),
-    )  # fmt: skip
-    out, error = await child.communicate()
-    assert child.returncode == 0, error.decode()
-    found: dict[str, object] = json.loads(out)
+    words = ["--config", str(world.folder / "config.json"), *arguments, "--json"]
+    done = await asyncio.to_thread(command.run, *words)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout)
     return found
 
 
@@ -56,7 +54,7 @@ async def test_a_replica_suspended_anywhere_on_its_way_to_the_record_sends_nothi
             async with asyncio.timeout(DEADLINE_S):
                 await world.ask(story)
                 await suspended.frozen()
-                heard = await command(world, "freeze", "--all", "--reason", "a drill")
+                heard = await ordered(world, "freeze", "--all", "--reason", "a drill")
                 assert (heard["confirmed"], len(_list(heard["waited_out"]))) == ([], 1)
                 frozen_at = await ops.last_sequence()
                 await suspended.send(signal.SIGCONT)
@@ -65,7 +63,7 @@ async def test_a_replica_suspended_anywhere_on_its_way_to_the_record_sends_nothi
                 late = await ops.signed_after(frozen_at)
                 assert len(late) == (boundary == "before record signed"), late
                 assert len(world.heard) == 0
-                await command(world, "unfreeze", "--all")
+                await ordered(world, "unfreeze", "--all")
                 final = await world.end_of(story.op, story.operation_id)
                 assert final["state"] == "completed", final
                 assert len(world.heard) == 1
@@ -165,7 +163,7 @@ async def test_after_freeze_has_returned_nothing_of_it_is_signed_under_load_by_t
     load = asyncio.gather(fleet.ask("alice", "a", REQUESTS), fleet.ask("bob", "b", REQUESTS))
     await until_signed(fleet, 20, "alice")
     replicas[0].send_signal(signal.SIGSTOP)
-    heard = await command(fleet.world, "freeze", "--client", "alice", "--reason", "a drill")
+    heard = await ordered(fleet.world, "freeze", "--client", "alice", "--reason", "a drill")
     frozen_at = await fleet.ops.last_sequence()
     assert (len(_list(heard["confirmed"])), len(_list(heard["waited_out"]))) == (2, 1)
     replicas[0].send_signal(signal.SIGCONT)
@@ -173,7 +171,7 @@ async def test_after_freeze_has_returned_nothing_of_it_is_signed_under_load_by_t
     await until_signed(fleet, REQUESTS, "bob")
     assert await fleet.ops.signed_after(frozen_at, "alice") == []
     assert len(await fleet.ops.signed_after(0, "alice")) < REQUESTS
-    await command(fleet.world, "unfreeze", "--client", "alice")
+    await ordered(fleet.world, "unfreeze", "--client", "alice")
     await until_signed(fleet, REQUESTS, "alice")
 
 
@@ -181,7 +179,7 @@ async def test_a_stop_line_is_never_passed_by_two_replicas_that_are_killed_again
     line = 150
     replicas = [await fleet.start(), await fleet.start()]
     await fleet.ready(2)
-    await command(fleet.world, "stopline", "set", str(line), "--reason", "a budget")
+    await ordered(fleet.world, "stopline", "set", str(line), "--reason", "a budget")
     before = fleet.signatures
     load = asyncio.create_task(fleet.ask("alice", "a", REQUESTS))
     seed = random.Random(7)
@@ -200,7 +198,7 @@ async def test_a_stop_line_is_never_passed_by_two_replicas_that_are_killed_again
     called = fleet.signatures - before
     assert 0 < called <= line
     assert called >= line - 4 * 64  # what the dead took with them
-    await command(fleet.world, "stopline", "raise", str(line + 10), "--reason", "some more")
+    await ordered(fleet.world, "stopline", "raise", str(line + 10), "--reason", "some more")
     await _until_the_line(fleet)
     await asyncio.sleep(1.0)
     assert called <= fleet.signatures - before <= called + 10

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 from initiator.config.load import load_settings, section_of
 from initiator.config.schema import Settings
 from initiator.dev import servers
+from tests.support import command
 from tests.support.environment import environment
 
 CANARY = "canary7f3a91c5e2"
@@ -47,8 +46,7 @@ def variable(field: str) -> str:
 def said(*words: str, **variables: str) -> str:
     """Everything that the command says, whatever comes of it, with all its words."""
     env = {k: v for k, v in environment().items() if not k.startswith("AWS_")} | variables
-    command = [sys.executable, "-m", "initiator", "--debug", "--set", "log.level=debug", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=env)
+    done = command.run("--debug", "--set", "log.level=debug", *words, env=env)
     assert done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -125,8 +123,8 @@ def test_static_credentials_are_not_quoted_by_who_cannot_use_them() -> None:
     given = {variable(f"signer.kms.{name}"): CANARY for name in ("access_key_id", "secret_access_key", "session_token")}
     words = ["--set=signer.kms.key_id=alias/x", "--set=signer.kms.region=eu-central-1",
              "--set=signer.kms.endpoint_url=http://127.0.0.1:1"]  # fmt: skip
-    for command in (["check"], ["key", "show"]):
-        assert CANARY not in said(*words, *command, **given)
+    for asked in (["check"], ["key", "show"]):
+        assert CANARY not in said(*words, *asked, **given)
 
 
 def test_a_passphrase_is_not_quoted(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from initiator.config.schema import Settings
+from tests.support import command
 from tests.support.environment import environment
 from tests.support.harness import Bench
 
@@ -49,15 +50,14 @@ class Desk:
         self.settings = settings
         self._config.write_text(settings.model_dump_json(exclude_unset=True))  # JSON is YAML
 
+    def _words(self, *arguments: str) -> list[str]:
+        return ["--config", str(self._config), "dlq", *arguments]
+
     def _command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "initiator", "--config", str(self._config), "dlq", *arguments]
+        return [sys.executable, "-m", "initiator", *self._words(*arguments)]
 
     async def dlq(self, *arguments: str) -> Done:
-        command = self._command(*arguments)
-        done = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, env=environment(),
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = await asyncio.to_thread(command.run, *self._words(*arguments))
         assert "Traceback" not in done.stderr, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
 
@@ -66,10 +66,9 @@ class Desk:
         ours, theirs = pty.openpty()
         try:
             os.write(ours, f"{answer}\n".encode())
-            command = self._command(*arguments)
             done = await asyncio.to_thread(
-                subprocess.run, command, stdin=theirs, capture_output=True, text=True, timeout=60, check=False,
-                env=environment(),
+                subprocess.run, self._command(*arguments), stdin=theirs, capture_output=True, text=True, timeout=60,
+                check=False, env=environment(),
             )  # fmt: skip
         finally:
             os.close(ours)

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Self
 
+from tests.support import command
 from tests.support.environment import environment
 from tests.support.pages import ROOT
 
@@ -129,6 +130,7 @@ class Terminal:
         self._variables = folder / ".variables"
         self._variables.touch()
         (folder / "bin").mkdir()
+        command.program(folder / "bin")
         (folder / ".venv").symlink_to(sys.prefix)
         (folder / "docs").symlink_to(ROOT / "docs")
         (folder / "deploy").symlink_to(ROOT / "deploy")

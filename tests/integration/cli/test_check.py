@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from initiator.core.spki import p256_public_key
 from initiator.dev import accounts
 from initiator.dev.stack import Stack, StackOptions, running_stack
+from tests.support import command
 from tests.support.kms_pair import FIRST, SECOND, Pair
 from tests.support.kms_stub import Error, kms_stub
 
@@ -54,12 +52,8 @@ async def stack() -> AsyncIterator[Stack]:
 
 def check(config: Path | None, *options: str, json_too: bool = True) -> tuple[int, Any, str]:
     """Exit code, the report (parsed with --json) and stderr."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("INITIATOR_")}
-    command = [sys.executable, "-m", "initiator", *(["--config", str(config)] if config else []), *options, "check"]
-    done = subprocess.run(
-        [*command, *(["--json"] if json_too else [])],
-        capture_output=True, text=True, timeout=60, check=False, env=environment,
-    )  # fmt: skip
+    words = [*(["--config", str(config)] if config else []), *options, "check", *(["--json"] if json_too else [])]
+    done = command.run(*words)
     return done.returncode, json.loads(done.stdout) if json_too else done.stdout, done.stderr
 
 

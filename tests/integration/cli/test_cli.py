@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from initiator import __version__
 from initiator import cli as cli_module
+from tests.support import command
 
 
 def initiator(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "initiator", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env or {})
+    return command.run(*arguments, env=env or {})
 
 
 def test_help_lists_every_command_with_a_sentence() -> None:
     shown = initiator("--help")
     assert shown.returncode == 0
-    for command in ("run", "check", "config", "dlq", "dev", "key", "verify", "version"):
-        assert f"\n  {command} " in shown.stdout
-        assert initiator(command, "--help").returncode == 0
+    for name in ("run", "check", "config", "dlq", "dev", "key", "verify", "version"):
+        assert f"\n  {name} " in shown.stdout
+        assert initiator(name, "--help").returncode == 0
 
 
 def test_the_version_is_the_packages() -> None:

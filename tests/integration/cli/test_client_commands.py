@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -17,11 +18,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 import pytest_asyncio
+from nats.js.errors import NotFoundError
 
+from initiator.dev import accounts
 from initiator.dev.cli import context_of
 from initiator.dev.stack import Stack, StackOptions, running_stack
+from tests.support import command
 from tests.support.environment import environment
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,11 +52,8 @@ def run(
     *arguments: str, stdin: bytes | None = None, variables: dict[str, str] | None = None
 ) -> tuple[int, list[dict[str, Any]], str]:
     """Exit code, JSON lines and stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "initiator", *arguments], input=stdin, capture_output=True, timeout=60, check=False,
-        env=environment() | (variables or {}),
-    )  # fmt: skip
-    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr.decode()
+    done = command.run(*arguments, env=environment() | (variables or {}), given=stdin or b"")
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
 def on_terminal(*arguments: str) -> tuple[int, str]:
@@ -201,6 +203,20 @@ async def test_cancelling_is_for_good_or_too_late(stack: Stack) -> None:
     assert (code, refused["code"]) == (3, "EXPIRED")
 
 
+async def queued(stack: Stack, name: str) -> None:
+    """Wait until the request that names this id lies in the queue, and its sender knows it."""
+    login = {"user": accounts.DAEMON, "password": stack.password(accounts.DAEMON)}
+    async with await nats.connect(stack.nats_url, **login, inbox_prefix=b"_INBOX_initiator") as nc:
+        js, lies = nc.jetstream(), b""
+        async with asyncio.timeout(30):
+            while name.encode() not in lies:
+                await asyncio.sleep(0.05)
+                with contextlib.suppress(NotFoundError):
+                    found = await js.get_last_msg("INITIATOR_REQUESTS_alice", "initiator.request.alice.keygen")
+                    lies = found.data or b""
+    await asyncio.sleep(1)
+
+
 async def test_whoever_is_interrupted_is_told_how_to_go_on(stack: Stack) -> None:
     name = new_id("w")
     child = stack.daemon
@@ -211,7 +227,7 @@ async def test_whoever_is_interrupted_is_told_how_to_go_on(stack: Stack) -> None
             sys.executable, "-m", "initiator", "request", "keygen", "--wallet-id", name, "--wait",
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
         )  # fmt: skip
-        await asyncio.sleep(2.0)
+        await queued(stack, name)
         asking.send_signal(signal.SIGINT)
         _, errors = await asyncio.wait_for(asking.communicate(), 20)
     finally:
@@ -288,7 +304,7 @@ async def test_nothing_known_is_no_error_but_no_success_either(stack: Stack) -> 
 
 def follow() -> str:
     """A wallet whose keygen a follower has seen."""
-    command = [sys.executable, "-m", "initiator", "events", "--follow", "--since", "1s"]
+    command = [sys.executable, "-m", "initiator", "events", "--follow", "--since", "1m"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True) as following:
         assert following.stdout
         time.sleep(1.0)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from initiator.config.schema import Settings
-from tests.support.environment import environment
+from tests.support import command
 from tests.support.harness import Bench, bench, daemon, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -39,13 +37,9 @@ class Terminal:
         self._config.write_text(settings.model_dump_json(exclude_unset=True))
 
     async def run(self, *arguments: str) -> Said:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "initiator", "--config", str(self._config), *arguments,
-            stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment(),
-        )  # fmt: skip
-        out, err = await child.communicate()
-        assert b"Traceback" not in err, err.decode()
-        return Said(child.returncode or 0, out.decode(), err.decode())
+        done = await asyncio.to_thread(command.run, "--config", str(self._config), *arguments)
+        assert "Traceback" not in done.stderr, done.stderr
+        return Said(done.returncode, done.stdout, done.stderr)
 
     async def events(self) -> list[dict[str, Any]]:
         """What the record says of orders, oldest first."""
@@ -130,8 +124,8 @@ async def test_what_is_no_order_is_refused_and_changes_nothing(terminal: Termina
 
 async def test_a_stop_line_is_set_shown_raised_and_cleared(terminal: Terminal) -> None:
     assert (await terminal.run("stopline", "show")).out == "no stop line\n"
-    for command in (("raise", "5"), ("clear",)):
-        none = await terminal.run("stopline", *command, "--reason", "x")
+    for words in (("raise", "5"), ("clear",)):
+        none = await terminal.run("stopline", *words, "--reason", "x")
         assert none.code == 1
         assert "no stop line stands" in none.err
     assert (await terminal.run("stopline", "set", "5", "--reason", "a budget")).code == 0

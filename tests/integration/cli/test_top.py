@@ -25,6 +25,7 @@ from initiator.config.schema import Settings
 from initiator.core.events import format_time
 from initiator.core.model import Operation
 from initiator.overview import Failure, Overview, Replica, Snapshot, Tally
+from tests.support import command
 from tests.support.environment import environment
 from tests.support.harness import Bench, bench, daemon, settings_for, sign_request
 
@@ -96,13 +97,9 @@ def config(settings: Settings, folder: Path) -> Path:
     return path
 
 
-async def command(path: Path, *options: str) -> tuple[int, str]:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "initiator", "--config", str(path), "top", *options,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment(),
-    )  # fmt: skip
-    output, _ = await child.communicate()
-    return child.returncode or 0, output.decode()
+async def top(path: Path, *options: str) -> tuple[int, str]:
+    done = await asyncio.to_thread(command.run, "--config", str(path), "top", *options)
+    return done.returncode, done.stdout + done.stderr
 
 
 async def test_it_counts_what_is_there(server: Bench, tmp_path: Path) -> None:
@@ -133,10 +130,10 @@ async def test_one_picture_and_its_json(server: Bench, tmp_path: Path) -> None:
     settings = settings_for(server.url)
     path = config(settings, tmp_path)
     async with daemon(settings):
-        code, shown = await command(path, "--once", "--interval", "0.5")
+        code, shown = await top(path, "--once", "--interval", "0.5")
         assert code == 0
         assert "replicas ready: 1 of 1" in shown
-        code, shown = await command(path, "--once", "--interval", "0.5", "--json")
+        code, shown = await top(path, "--once", "--interval", "0.5", "--json")
     assert code == 0
     assert [lane["operation"] for lane in json.loads(shown)["lanes"]] == ["keygen", "sign", "reshare"]
 
@@ -144,11 +141,11 @@ async def test_one_picture_and_its_json(server: Bench, tmp_path: Path) -> None:
 async def test_without_anybody_it_says_so(server: Bench, tmp_path: Path) -> None:
     async with daemon(settings_for(server.url)):
         pass
-    code, shown = await command(config(settings_for(server.url), tmp_path), "--once", "--interval", "0.5")
+    code, shown = await top(config(settings_for(server.url), tmp_path), "--once", "--interval", "0.5")
     assert code == 0
     assert "(nobody answers)" in shown
     nowhere = config(settings_for("nats://127.0.0.1:1"), tmp_path)
-    code, shown = await command(nowhere, "--once")
+    code, shown = await top(nowhere, "--once")
     assert code == 1
     assert shown.startswith("error: BUS_UNAVAILABLE")
 

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest_asyncio
 
 from initiator.client import InitiatorClient, RejectedError, RequestSigner, SyncInitiatorClient
 from initiator.client.signing import new_seed
-from tests.support.environment import environment
+from tests.support import command
 from tests.support.governed import KEYGEN, Governed
 from tests.support.harness import Bench, bench, running
 
@@ -82,11 +81,8 @@ async def from_the_command_line(server: Bench, folder: Path, key: Path) -> None:
     context.write_text(json.dumps({"client": "alice", "nats": {"servers": [server.url]}, "signing_key_file": str(key)}))
 
     async def request(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "initiator", "request", "keygen", "--wait", *options]
-        command += ["--wallet-id", f"w{secrets.token_hex(5)}"]
-        return await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, env=environment()
-        )
+        words = ["request", "keygen", "--wait", *options, "--wallet-id", f"w{secrets.token_hex(5)}"]
+        return await asyncio.to_thread(command.run, *words)
 
     assert (await request("--context", str(context))).returncode == 0
     plain = ("--server", server.url, "--client", "alice")
