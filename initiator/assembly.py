@@ -20,11 +20,13 @@ from initiator.core.model import Operation
 from initiator.core.signer import PublicKey, Signer
 from initiator.core.spki import fingerprint
 from initiator.errors import InitiatorError, RetryError
+from initiator.expiry import Expiry
 from initiator.flow.answering import Answering
 from initiator.flow.authorizing import Authorizing
 from initiator.flow.awaiting import Awaiting
 from initiator.flow.board import Board
 from initiator.flow.cancelling import CancelService
+from initiator.flow.census import Census
 from initiator.flow.claims import Claims
 from initiator.flow.clients import Clients
 from initiator.flow.clock import SystemClock
@@ -238,7 +240,9 @@ class Assembly:
         """What goes on beside the requests; each runs until it is cancelled."""
         watchdog = Watchdog(self._js, self._settings, self._health, self._metrics, self._clock, self._gate.frozen)
         upkeep = Upkeep(self._js, self._nodes_js, self._gateway, self._settings, self, self._health, self._clock)
-        found = [self._room.run, watchdog.run, self._sweeper().run, upkeep.run]
+        census = Census(self._js, self._settings, self._metrics, self._clock)
+        expiry = Expiry(self._settings, self._metrics)
+        found = [self._room.run, watchdog.run, self._sweeper().run, upkeep.run, census.run, expiry.run]
         return [*found, self._unexported.run] if self._unexported else found
 
     # --- the parts
@@ -366,10 +370,14 @@ class Assembly:
             metrics=self._metrics,
         )
 
+    async def _keep_durable(self, form: forms.Form, before: float) -> None:
+        if await streams.keep_durable(self._nodes_js, subjects.NODE_RESULTS_STREAM, form, before):
+            self._metrics.results_stranded.inc()
+
     def _sweeper(self) -> Sweeper:
         client_id = self._settings.mpcium.scoped_client_id
         durables = [forms.result_durable_form(operation, client_id) for operation in Operation]
-        keep = [partial(streams.keep_durable, self._nodes_js, subjects.NODE_RESULTS_STREAM, form) for form in durables]
+        keep = [partial(self._keep_durable, form) for form in durables]
         interval_s = self._settings.worker.ack_wait_s
         patience_s = {op: self._settings.mpcium.lane(op).result_timeout_s + 2 * interval_s for op in Operation}
         return Sweeper(

@@ -31,34 +31,45 @@ class Metrics:
         self.dead_letters = self._counter(
             "dead_letters", "requests and results that were kept aside", "operation", "code"
         )
-        self.oldest_waiting = self._gauge(
-            "oldest_waiting_seconds", "age of the oldest request that waits for no person; 0: none", "operation"
-        )
         self.operation_seconds = self._histogram(
             "operation_seconds", "from the request's storage to its final event", "operation"
         )
+        self.results_stranded = self._counter("results_stranded", "results that the nodes' queue had given up on")
         self.held = self._gauge("requests_held", "unfinished requests held here")
-        self.reloads = self._counter("config_reloads", "configurations read again, by what became of them", "outcome")
         self.policy_refusals = self._counter("policy_refusals", "requests refused, by the rule or limit", "rule")
         self.authorizations = self._counter(
             "authorizations", "answers of authorizers, by what they came to", "authorizer", "outcome"
         )
-        self.policy_info = self._gauge("policy_info", "1: the version of the policy in force here", "version")
-        self.policy_reloads = self._counter("policy_reloads", "policies read again, by what became of them", "outcome")
-        self.stalled = Gauge(
-            "initiator_stalled", "1 while requests wait and nothing moves", ["operation"], registry=self.registry
-        )
-        self.slots_recovered = self._counter("slots_recovered", "slots that an ended operation had kept", "operation")
-        self.record_used = Gauge(
-            "initiator_record_used_ratio", "how full the record is; 0 without a limit", registry=self.registry
-        )
+        self._of_lanes()
+        self._of_files()
         self._of_the_signer()
         self._of_operators()
+
+    def _of_lanes(self) -> None:
+        self.waiting = self._gauge("requests_waiting", "unfinished requests in the queues of all clients", "operation")
+        self.in_flight = self._gauge(
+            "requests_in_flight", "requests at the nodes, over all replicas; NaN: no cap, not counted", "operation"
+        )
+        self.oldest_waiting = self._gauge(
+            "oldest_waiting_seconds", "age of the oldest request that waits for no person; 0: none", "operation"
+        )
+        self.stalled = self._gauge("stalled", "1 while requests wait and nothing moves", "operation")
+        self.slots_recovered = self._counter("slots_recovered", "slots that an ended operation had kept", "operation")
+        self.record_used = self._gauge("record_used_ratio", "how full the record is; 0 without a limit")
+
+    def _of_files(self) -> None:
+        self.reloads = self._counter("config_reloads", "configurations read again, by what became of them", "outcome")
+        self.policy_info = self._gauge("policy_info", "1: the version of the policy in force here", "version")
+        self.policy_reloads = self._counter("policy_reloads", "policies read again, by what became of them", "outcome")
+        self.credentials_expiry = self._gauge(
+            "credentials_expiry_timestamp_seconds", "when what the daemon logs in with ends", "credential"
+        )
 
     def _of_the_signer(self) -> None:
         self.sign_seconds = self._histogram("sign_seconds", "one signature, retries included")
         self.last_signature = self._gauge("last_signature_timestamp_seconds", "when the signer last signed for us here")
         self.key_info = self._gauge("key_info", "1: the key that signs here", "fingerprint", "algorithm")
+        self.limiter_seconds = self._histogram("signer_limiter_seconds", "a call's wait for its place under the limit")
         self.signer_calls = self._counter("signer_calls", "calls to KMS's Sign, by what they came to", "region", "code")
         self.signer_region_changes = self._counter(
             "signer_region_changes", "moves of a Region's breaker and standing", "region", "state", "code"

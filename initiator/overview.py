@@ -190,7 +190,7 @@ class Overview:
         """The present state. Raises RetryError, HaltError or NotFoundError."""
         replicas = asyncio.create_task(self._replicas())
         try:
-            waiting, by_client = await self._waiting()
+            waiting, by_client = await queues.count(self._js)
             lanes = []
             for operation in Operation:
                 cap = self._settings.mpcium.lane(operation).in_flight
@@ -219,16 +219,6 @@ class Overview:
         if orders.line and spent >= orders.line.limit:
             said.append(f"stop line reached: {orders.line.limit} calls, set by {orders.line.by}: {orders.line.reason}")
         return tuple(said)
-
-    async def _waiting(self) -> tuple[dict[Operation, int], dict[str, int]]:
-        by_operation = dict.fromkeys(Operation, 0)
-        by_client: dict[str, int] = {}
-        for client in await queues.clients(self._js):
-            for subject, count in (await queues.waiting(self._js, client)).items():
-                if parsed := subjects.parse_request(subject):
-                    by_operation[parsed.operation] += count
-                    by_client[client] = by_client.get(client, 0) + count
-        return by_operation, by_client
 
     async def _replicas(self) -> tuple[Replica, ...]:
         """Whoever answers in time."""

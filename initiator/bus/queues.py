@@ -192,6 +192,18 @@ async def waiting(js: JetStream, client: str) -> dict[str, int]:
     return dict(found["state"].get("subjects") or {}) if found else {}
 
 
+async def count(js: JetStream) -> tuple[dict[Operation, int], dict[str, int]]:
+    """How many unfinished requests all queues hold: by operation, and by client."""
+    by_operation = dict.fromkeys(Operation, 0)
+    by_client: dict[str, int] = {}
+    for client in await clients(js):
+        for subject, number in (await waiting(js, client)).items():
+            if parsed := subjects.parse_request(subject):
+                by_operation[parsed.operation] += number
+                by_client[client] = by_client.get(client, 0) + number
+    return by_operation, by_client
+
+
 async def oldest(js: JetStream, client: str) -> dict[subjects.RequestSubject, Stored]:
     """The oldest unfinished request of each kind."""
     found: dict[subjects.RequestSubject, Stored] = {}

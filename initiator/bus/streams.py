@@ -191,7 +191,7 @@ async def ensure_durable(js: JetStream, stream: str, form: Form) -> None:
     await js.api(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": form})
 
 
-async def keep_durable(js: JetStream, stream: str, form: Form, before: float) -> None:
+async def keep_durable(js: JetStream, stream: str, form: Form, before: float) -> bool:
     """Bring a durable back into this form where a node's start changed it, and deliver again what it gave up on.
 
     A message that was delivered as often as the durable allows is delivered no more, also after the limit is raised;
@@ -199,6 +199,9 @@ async def keep_durable(js: JetStream, stream: str, form: Form, before: float) ->
 
     Args:
         before: only a message stored before this moment (Unix seconds) can have been given up on.
+
+    Returns:
+        Whether there was such a message.
 
     Raises:
         NotFoundError: the durable is gone; whoever pulls from it creates it.
@@ -210,6 +213,8 @@ async def keep_durable(js: JetStream, stream: str, form: Form, before: float) ->
         log.warning("streams.stranded_results", durable=name, sequence=oldest.sequence)
         await js.api(f"CONSUMER.DELETE.{stream}.{name}")
         await ensure_durable(js, stream, form)
-    elif found["config"].get("max_deliver", -1) != form["max_deliver"]:
+        return True
+    if found["config"].get("max_deliver", -1) != form["max_deliver"]:
         log.info("streams.durable_restored", durable=name, max_deliver=found["config"].get("max_deliver"))
         await ensure_durable(js, stream, form)
+    return False

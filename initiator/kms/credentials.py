@@ -17,6 +17,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
@@ -38,11 +39,15 @@ class SnapshotCredentials(Credentials):
 
     Args:
         load: resolves the source; blocks, may use the network.
+        tell_expiry: told when those that end will end (Unix seconds), at each renewal.
     """
 
-    def __init__(self, load: Callable[[], Credentials]) -> None:
+    def __init__(
+        self, load: Callable[[], Credentials], tell_expiry: Callable[[float], None] = lambda _ends: None
+    ) -> None:
         super().__init__(access_key="", secret_key="", method="snapshot")
         self._load = load
+        self._tell_expiry = tell_expiry
         # replaced as one: threads read it without a lock
         self._held: tuple[Credentials, ReadOnlyCredentials] | None = None
         self._renewal: asyncio.Task[InitiatorError | None] | None = None
@@ -108,6 +113,8 @@ class SnapshotCredentials(Credentials):
             return error
         self._failure = None
         self.generation += 1
+        if (ends := _ends(self._held[0])) is not None:
+            self._tell_expiry(ends)
         return None
 
     def _resolve(self) -> tuple[Credentials, ReadOnlyCredentials]:
@@ -143,6 +150,12 @@ class SnapshotCredentials(Credentials):
 
     def __getstate__(self) -> Any:
         raise TypeError("credentials are not serialised")
+
+
+def _ends(source: Credentials) -> float | None:
+    """Unix seconds; None: never. botocore shows it nowhere but in this field."""
+    ends = getattr(source, "_expiry_time", None)
+    return ends.timestamp() if isinstance(ends, datetime) else None
 
 
 def _expires_within(source: Credentials, seconds: int) -> bool:

@@ -63,6 +63,21 @@ class TokenBucket:
             await self._sleep(wait_s)  # whoever leaves now leaves its place empty: the others' times stay as they are
 
 
+class Measured:
+    """A limiter whose callers' waits are told, in seconds; refusals are not."""
+
+    def __init__(self, limiter: Limiter, tell: Callable[[float], None]) -> None:
+        self._limiter = limiter
+        self._tell = tell
+
+    async def acquire(self, deadline: float | None = None) -> None:
+        """Wait for a place; see `Limiter.acquire`."""
+        now = asyncio.get_running_loop().time
+        began = now()
+        await self._limiter.acquire(deadline)
+        self._tell(now() - began)
+
+
 def local_limiter(rate: float, burst: int) -> Limiter:
     """The limiter of these settings; a rate of 0 is none."""
     return TokenBucket(rate, burst) if rate else Unlimited()

@@ -26,7 +26,7 @@ from initiator.kms.breaker import Breaker
 from initiator.kms.client import build_client, load_credentials
 from initiator.kms.credentials import SnapshotCredentials
 from initiator.kms.errors import Kind
-from initiator.kms.limiter import local_limiter
+from initiator.kms.limiter import Measured, local_limiter
 from initiator.kms.region import Region, Standing
 from initiator.log import get_logger
 from initiator.metrics import Metrics
@@ -88,14 +88,18 @@ class KmsSigner:
         """
         if not settings.targets:
             raise HaltError(Code.CONFIG_INVALID, "no key is configured", field="signer.kms.key_id")
-        credentials = SnapshotCredentials(lambda: load_credentials(settings))
+        metrics = metrics or Metrics()
+        expiry = metrics.credentials_expiry
+        credentials = SnapshotCredentials(
+            lambda: load_credentials(settings), tell_expiry=lambda ends: expiry.labels("kms").set(ends)
+        )
         regions: list[Region] = []
         try:
             await credentials.renew()
-            regions = await _build(settings, credentials, metrics or Metrics(), permit)
+            regions = await _build(settings, credentials, metrics, permit)
             trusted = await _check_keys(regions, pin)
             limiter = limiter or local_limiter(settings.max_signs_per_s, settings.burst_signs)
-            return cls(settings, regions, credentials, trusted, limiter)
+            return cls(settings, regions, credentials, trusted, Measured(limiter, metrics.limiter_seconds.observe))
         except BaseException:
             _close(regions, credentials)
             raise

@@ -122,9 +122,10 @@ async def test_a_stranded_result_is_delivered_again(server: Bench) -> None:
     await server.js.delete_consumer("mpc", DURABLE)
     await server.answer("keygen", "w", server.keygen_success("w"))
     await strand(server)
-    async with daemon(settings(server)):
+    async with daemon(settings(server)) as app:
         assert (await server.until("keygen", "w"))["state"] == "completed"
         await server.results_settled()
+        assert app.metrics.registry.get_sample_value("initiator_results_stranded_total") == 1
 
 
 async def test_a_durable_that_a_node_narrowed_is_restored(server: Bench) -> None:

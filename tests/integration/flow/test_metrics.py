@@ -10,7 +10,7 @@ import pytest
 from initiator import __version__
 from initiator.app import App
 from initiator.core.spki import fingerprint
-from initiator.flow import watchdog
+from initiator.flow import census, watchdog
 from tests.support.governed import name
 from tests.support.harness import Bench, ScriptedSigner, running, settings_for, source
 
@@ -26,8 +26,9 @@ def value(app: App, name: str, **labels: str) -> float:
 
 async def test_a_wallet_and_a_refusal_leave_their_numbers(server: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "LOOK_S", 0.05)
+    monkeypatch.setattr(census, "LOOK_S", 0.05)
     signer, wallet, before = ScriptedSigner(), name("w"), time.time()
-    app = App(settings_for(server.url), source(signer))
+    app = App(settings_for(server.url, mpcium={"keygen": {"in_flight": 2}}), source(signer))
     async with running(app):
         await server.submit("keygen", {"wallet_id": wallet})
         await server.until("keygen", wallet, "published")
@@ -37,11 +38,17 @@ async def test_a_wallet_and_a_refusal_leave_their_numbers(server: Bench, monkeyp
         await asyncio.sleep(0.3)
         assert 0.2 < value(app, "oldest_waiting_seconds", operation="keygen") <= time.time() - before
         assert value(app, "oldest_waiting_seconds", operation="sign") == 0
+        async with asyncio.timeout(10):
+            while not value(app, "requests_in_flight", operation="keygen"):
+                await asyncio.sleep(0.02)
+        assert [value(app, f"requests_{where}", operation="keygen") for where in ("waiting", "in_flight")] == [1, 1]
         await server.answer("keygen", wallet, server.keygen_success(wallet))
         await server.until("keygen", wallet, "completed")
         await server.rejection(await server.submit("keygen", {"wallet_id": "a b"}))
         async with asyncio.timeout(10):
             while value(app, "oldest_waiting_seconds", operation="keygen"):
+                await asyncio.sleep(0.02)
+            while value(app, "requests_in_flight", operation="keygen"):
                 await asyncio.sleep(0.02)
         for state in ("signed", "published", "completed"):
             assert value(app, "state_seconds_count", operation="keygen", state=state) == 1

@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ import pytest
 from initiator.errors import Code, RetryError
 from initiator.kms import KmsSigner, credentials
 from initiator.kms.errors import TooLateError
+from initiator.metrics import Metrics
 from tests.contract.test_signer import kms_settings
 from tests.support.kms_stub import Error, Key, KmsStub, kms_stub
 
@@ -83,12 +85,18 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
 
 
 @asynccontextmanager
-async def connected(stub: KmsStub, key: Key) -> AsyncIterator[KmsSigner]:
-    signer = await KmsSigner.connect(kms_settings(stub.url, key.arn, retry_base_s=0.01, **STATIC))
+async def connected(stub: KmsStub, key: Key, metrics: Metrics | None = None) -> AsyncIterator[KmsSigner]:
+    settings = kms_settings(stub.url, key.arn, retry_base_s=0.01, **STATIC)
+    signer = await KmsSigner.connect(settings, metrics=metrics)
     try:
         yield signer
     finally:
         await signer.close()
+
+
+def ends_in_s(metrics: Metrics) -> float:
+    name, labels = "initiator_credentials_expiry_timestamp_seconds", {"credential": "kms"}
+    return (metrics.registry.get_sample_value(name, labels) or 0.0) - time.time()
 
 
 async def test_credentials_are_renewed_before_they_expire_and_nobody_waits(
@@ -97,7 +105,9 @@ async def test_credentials_are_renewed_before_they_expire_and_nobody_waits(
     monkeypatch.setattr(credentials, "CHECK_INTERVAL_S", 0.05)
     monkeypatch.setattr(credentials.SnapshotCredentials.keep_fresh, "__defaults__", (0.05,))
     source.gives("FIRST", lasts_s=300)  # inside the ten minutes before the expiry
-    async with connected(stub, key) as signer:
+    metrics = Metrics()
+    async with connected(stub, key, metrics) as signer:
+        assert 290 < ends_in_s(metrics) <= 300
         source.gives("SECOND", lasts_s=3600)
         async with asyncio.timeout(10):
             while stub.access_keys[-1] != "SECOND":
@@ -106,6 +116,7 @@ async def test_credentials_are_renewed_before_they_expire_and_nobody_waits(
         renewals = source.count
         await asyncio.sleep(0.3)
         assert source.count == renewals  # they last: nobody renews them again
+        assert 3580 < ends_in_s(metrics) <= 3600
 
 
 async def test_a_renewal_that_fails_leaves_what_still_holds(

@@ -10,6 +10,7 @@ import pytest
 from initiator.core.signer import Signer
 from initiator.errors import Code, RetryError
 from initiator.kms import KmsSigner
+from initiator.metrics import Metrics
 from tests.contract.test_signer import kms_settings
 from tests.support.kms_stub import Error, KmsStub, kms_stub
 
@@ -22,16 +23,21 @@ def stub() -> Iterator[KmsStub]:
         yield running
 
 
-async def connected(stub: KmsStub, rate: float = 20.0) -> Signer:
-    return await KmsSigner.connect(kms_settings(stub.url, stub.add().arn, **SPACED, max_signs_per_s=rate))
+async def connected(stub: KmsStub, rate: float = 20.0, metrics: Metrics | None = None) -> Signer:
+    settings = kms_settings(stub.url, stub.add().arn, **SPACED, max_signs_per_s=rate)
+    return await KmsSigner.connect(settings, metrics=metrics)
 
 
-async def test_calls_are_spaced(stub: KmsStub) -> None:
-    signer = await connected(stub)
+async def test_calls_are_spaced_and_their_waits_told(stub: KmsStub) -> None:
+    metrics = Metrics()
+    signer = await connected(stub, metrics=metrics)
     try:
         began = asyncio.get_running_loop().time()
         await asyncio.gather(*(signer.sign(b"message", deadline=began + 10) for _ in range(7)))
         assert asyncio.get_running_loop().time() - began >= 6 / 20
+        value = metrics.registry.get_sample_value
+        assert value("initiator_signer_limiter_seconds_count") == 7
+        assert (value("initiator_signer_limiter_seconds_sum") or 0) > sum(range(6)) / 20
     finally:
         await signer.close()
 
