@@ -202,6 +202,7 @@ class Exporter:
     def _commit(self) -> None:
         """All of it, or none: where it fails, the next call does the same again."""
         unfinished = self._unfinished()
+        self._partial |= unfinished.keys()  # a commit whose answer is lost may be done
         self._store.write(self._pieces | unfinished)
         checkpoint = Checkpoint(self._origin, self.size, self._frontier.root)
         self._store.commit(tlog.sign_checkpoint(checkpoint, self._key))

@@ -28,7 +28,7 @@ class Store(Protocol):
         ...
 
     def write(self, pieces: Mapping[str, bytes]) -> None:
-        """Put pieces in place for good, each all at once."""
+        """Put pieces in place for good, each all at once; harmless to repeat with the same bytes."""
         ...
 
     def commit(self, checkpoint: bytes) -> None:

@@ -86,6 +86,20 @@ def verified(place: Place, url: str) -> tlog.Checkpoint:
     return reader.checkpoint
 
 
+def listed(url: str) -> set[str]:
+    """What lies there."""
+    client: Any = boto3.session.Session().client("s3")
+    prefix = url.removeprefix(f"s3://{BUCKET}/")
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{prefix}/")
+    return {one["Key"].removeprefix(f"{prefix}/") for page in pages for one in page["Contents"]}
+
+
+def edges(size: int) -> list[tuple[int | str, int, int]]:
+    """The pieces of a log that are not full."""
+    found = [one for one in tlog.tiles_of(size) if one[2] < tlog.TILE_WIDTH]
+    return [*found, *(("entries", number, width) for level, number, width in found if level == 0)]
+
+
 async def test_the_log_is_the_same_as_in_a_folder(place: Place, url: str, tmp_path: Path) -> None:
     store = S3Store.open_for_writing(url)
     await export(place, store)
@@ -96,10 +110,7 @@ async def test_the_log_is_the_same_as_in_a_folder(place: Place, url: str, tmp_pa
     again.close()
     await place.export()
     assert verified(place, url) == place.reader().checkpoint
-    listed: Any = boto3.session.Session().client("s3")
-    keys = {one["Key"] for one in listed.list_objects_v2(Bucket=BUCKET)["Contents"]}
-    prefix = url.removeprefix(f"s3://{BUCKET}/")
-    here = {key.removeprefix(f"{prefix}/") for key in keys if key.startswith(prefix)} - {".conditional-writes"}
+    here = listed(url) - {".conditional-writes"}
     there = {str(path.relative_to(place.folder)) for path in place.folder.rglob("*") if path.is_file()} - {".lock"}
     assert here == there  # nothing is left of what was overtaken
 
@@ -140,14 +151,15 @@ async def test_a_call_that_fails_is_made_again(done: bool, place: Place, url: st
     calls, failing = 0, {1, 4, 9, 16, 25}
 
     class Failing(S3Store):
-        def _put(self, name: str, data: bytes, condition: Mapping[str, str]) -> None:
+        def _put(self, name: str, data: bytes, condition: Mapping[str, str]) -> str:
             nonlocal calls
             calls += 1
             fails = calls in failing
-            if not fails or done:
-                super()._put(name, data, condition)
-            if fails:
-                raise RetryError(Code.AUDIT_UNAVAILABLE, "no answer")
+            try:
+                return super()._put(name, data, condition) if done or not fails else ""
+            finally:
+                if fails:
+                    raise RetryError(Code.AUDIT_UNAVAILABLE, "no answer")
 
     store = Failing(url)
     exporter, failures = Exporter(place.js, store, place.key, ORIGIN), 0
@@ -165,14 +177,56 @@ async def test_a_call_that_fails_is_made_again(done: bool, place: Place, url: st
     assert verified(place, url) == place.reader().checkpoint
 
 
+async def test_a_checkpoint_whose_answer_was_lost_is_its_own(place: Place, url: str) -> None:
+    """It is there, nobody has said so, and the record has grown since."""
+
+    class Lost(S3Store):
+        lost = False
+
+        def _put(self, name: str, data: bytes, condition: Mapping[str, str]) -> str:
+            etag = super()._put(name, data, condition)
+            if name == CHECKPOINT and not self.lost:
+                self.lost = True
+                raise RetryError(Code.AUDIT_UNAVAILABLE, "no answer")
+            return etag
+
+    exporter = Exporter(place.js, Lost(url), place.key, ORIGIN)
+    with pytest.raises(RetryError):
+        await exporter.export()
+    await place.server.js.publish("initiator.reject.alice.keygen.900001.rejected", b"{}")
+    assert await exporter.export() == 1
+    assert verified(place, url).size == exporter.size
+    edge = {piece for piece in listed(url) if ".p/" in piece}
+    assert edge == {tlog.tile_path(*one) for one in edges(exporter.size)}  # nothing is left of what was overtaken
+
+
+async def test_whoever_comes_too_late_replaces_no_piece(url: str) -> None:
+    """The other one has written between this one's look at the checkpoint and its own pieces."""
+    other, full, partial = S3Store(url), "tile/entries/000", "tile/0/001.p/3"
+
+    class Late(S3Store):
+        def _ours(self) -> bytes | None:
+            there = super()._ours()
+            other.write({full: b"theirs", partial: b"as long"})
+            return there
+
+    late = Late(url)
+    for name, data in ((full, b"others"), (partial, b"too new")):
+        with pytest.raises(HaltError, match="is there already, with other bytes"):
+            late.write({name: data})
+    late.write({full: b"theirs", partial: b"as long"})
+    assert (other.read(full), other.read(partial)) == (b"theirs", b"as long")
+
+
 class _Careless(http.server.BaseHTTPRequestHandler):
-    """Takes whatever is written, under whatever condition."""
+    """Takes whatever is written, under all conditions but those that it knows."""
 
     protocol_version = "HTTP/1.1"
+    known = frozenset[str]()
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response(200)
+        self.send_response(412 if self.known & {name for name in self.headers if name.startswith("If-")} else 200)
         self.send_header("ETag", '"1"')
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -191,11 +245,13 @@ def careless() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.parametrize(("known", "ignored"), [((), "IfNoneMatch"), (("If-None-Match",), "IfMatch")])
 async def test_a_store_that_ignores_conditions_is_refused(
-    careless: str, aws: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    known: tuple[str, ...], ignored: str, careless: str, aws: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", careless)
-    with pytest.raises(HaltError, match="does not know conditional writes"):
+    monkeypatch.setattr(_Careless, "known", frozenset(known))
+    with pytest.raises(HaltError, match=rf"does not know conditional writes \({ignored}\)"):
         S3Store.open_for_writing("s3://trail/log")
 
 
