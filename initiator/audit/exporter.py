@@ -4,6 +4,8 @@ Invariants:
 - entries and tiles are in place before the checkpoint that commits to them; so a crash at any instruction leaves the
   last checkpoint, and the next start goes on from there;
 - every sequence of the stream is in the log once: as a message, or as part of a gap that says it was not there;
+- what is taken in comes after the message that was taken in last, which is compared each time: a record that was set
+  back, at whatever moment, is not gone on with;
 - one log has one writer, and is signed by a key that is not the initiator's.
 """
 
@@ -22,7 +24,7 @@ from initiator.core import chain, subjects, tlog, trail
 from initiator.core.events import format_time
 from initiator.core.tlog import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Checkpoint, Frontier, LogKey
 from initiator.core.trail import Gap, Recorded
-from initiator.errors import Code, HaltError, RejectError
+from initiator.errors import Code, HaltError, RejectError, RetryError
 from initiator.log import get_logger
 
 log = get_logger()
@@ -30,7 +32,9 @@ MOST_ENTRIES = 1000
 MOST_BYTES = 16_777_216
 """Of one commit, about."""
 AT_ONCE = 64
-"""Messages that are asked for at once."""
+"""Messages that are asked for at once; fewer over a slow link, each must come within the time of a request."""
+MOST_BYTES_AT_ONCE = 1_048_576
+"""Of them, about."""
 
 
 class Exporter:
@@ -56,7 +60,7 @@ class Exporter:
         self._partial: set[str] = set()  # those that are not full yet, of the last checkpoint
         self._committed = 0
         self._at_once = 1
-        self._last: Recorded | None = None  # what the log had last when it was opened, to be found in the record
+        self._last: Recorded | None = None  # what was taken in last, to be found in the record
         self._resume()
 
     @property
@@ -81,11 +85,14 @@ class Exporter:
         for level, number, width in tlog.tiles_of(size):
             if width < TILE_WIDTH:
                 self._tiles[level] = _split(reader.tile(level, number, width))
-        last = reader.bundle((size - 1) // TILE_WIDTH)
-        if size % TILE_WIDTH:
-            if [tlog.leaf_hash(raw) for raw in last] != self._tiles[0]:
-                raise RejectError(Code.AUDIT_INVALID, "its last entries are not those of its tiles", field=CHECKPOINT)
-            self._bundle = last
+        last, full = reader.bundle((size - 1) // TILE_WIDTH), size % TILE_WIDTH == 0
+        if full:
+            same = tlog.root_of(last) == reader.hashes(TILE_HEIGHT, size // TILE_WIDTH - 1)
+        else:
+            same = [tlog.leaf_hash(raw) for raw in last] == self._tiles[0]
+        if not same:  # forged: the last entry says where to go on
+            raise RejectError(Code.AUDIT_INVALID, "its last entries are not those of its tiles", field=CHECKPOINT)
+        self._bundle = [] if full else last
         entry = reader.read(last[-1])
         self._next = (entry.last if isinstance(entry, Gap) else entry.sequence) + 1
         self._last = None if isinstance(entry, Gap) else entry
@@ -110,7 +117,6 @@ class Exporter:
             HaltError: the log cannot be written, or is of another record.
         """
         size = self.size
-        await self._check_same()
         # what an earlier call took in and could not write comes first
         while self.size - self._committed < MOST_ENTRIES and sum(map(len, self._pieces.values())) < MOST_BYTES:
             found = await self._read()
@@ -122,49 +128,71 @@ class Exporter:
             await asyncio.to_thread(self._commit)
         return self.size - size
 
-    async def _check_same(self) -> None:
+    async def _read(self) -> list[Stored]:
+        """The next messages, in order; none at the end of the stream."""
+        answers = await self._ask()
+        if self.sequence:
+            self._check_same(answers.pop(0))
+        found: list[Stored] = []
+        for stored in answers:
+            if stored is None:
+                break
+            found.append(stored)
+        if len(found) < len(answers):
+            self._at_once = 1
+        elif sum(len(stored.data) for stored in found) > MOST_BYTES_AT_ONCE:
+            self._at_once = max(1, self._at_once // 2)
+        else:
+            self._at_once = min(2 * self._at_once, AT_ONCE)
+        return found or await self._after_a_gap()
+
+    async def _after_a_gap(self) -> list[Stored]:
+        """The first message that is there at all; what lies between is gone."""
+        await self._check_end()
+        after = await self._js.next(subjects.EVENTS_STREAM, ">", self._next)
+        if after is None:
+            return []
+        if self.sequence:
+            self._check_same(await self._js.get(subjects.EVENTS_STREAM, self.sequence))
+        return [after]
+
+    async def _ask(self) -> list[Stored | None]:
+        """What was taken in last, if anything was, and what comes after it: fewer where the answers come too late."""
+        while True:
+            asked = range(max(1, self.sequence), self._next + self._at_once)
+            gets = (self._js.get(subjects.EVENTS_STREAM, sequence) for sequence in asked)
+            answers = await asyncio.gather(*gets, return_exceptions=True)  # so that none is under way beside the next
+            try:
+                return [_told(answer) for answer in answers]
+            except RetryError:
+                if self._at_once == 1:
+                    raise
+                self._at_once = max(1, self._at_once // 4)
+
+    def _check_same(self, stored: Stored | None) -> None:
         """That the record is still the one that this log is of."""
-        if (last := self._last) is not None:
-            stored = await self._js.get(subjects.EVENTS_STREAM, last.sequence)
-            if stored is not None and self._recorded(stored) != last:
-                raise _set_back(f"its message {last.sequence} is another one")
-            self._last = None
+        if self._last is not None and stored is not None and self._recorded(stored) != self._last:
+            raise _set_back(f"its message {self.sequence} is another one")
 
     async def _check_end(self) -> None:
         found = await streams.info(self._js, subjects.EVENTS_STREAM)
         if found and found["state"]["last_seq"] < self.sequence:
             raise _set_back(f"it ends at {found['state']['last_seq']}, the log at {self.sequence}")
 
-    async def _read(self) -> list[Stored]:
-        """The next messages, in order; none at the end of the stream."""
-        asked = range(self._next, self._next + self._at_once)
-        answers = await asyncio.gather(*(self._js.get(subjects.EVENTS_STREAM, sequence) for sequence in asked))
-        found: list[Stored] = []
-        for stored in answers:
-            if stored is None:
-                break
-            found.append(stored)
-        self._at_once = min(2 * self._at_once, AT_ONCE) if len(found) == len(answers) else 1
-        if not found:
-            await self._check_end()
-        if not found and (after := await self._js.next(subjects.EVENTS_STREAM, ">", self._next)) is not None:
-            found.append(after)  # what lies between is gone
-        return found
-
     def _take_in(self, stored: Stored) -> None:
         if stored.sequence > self._next:
             self._add(trail.encode(Gap(self._next, stored.sequence - 1)))
             log.warning("audit.gap", first=self._next, last=stored.sequence - 1)
-        self._add(self._entry(stored))
+        self._last = self._recorded(stored)
+        self._add(self._entry(self._last))
         self._next = stored.sequence + 1
 
-    def _entry(self, stored: Stored) -> bytes:
-        entry = self._recorded(stored)
+    def _entry(self, entry: Recorded) -> bytes:
         if not entry.inline:
             self._pieces[blob_name(entry.sha256)] = entry.data
         raw = trail.encode(entry)
         if len(raw) > trail.MOST_BYTES:
-            raise HaltError(Code.AUDIT_INVALID, f"the message at {stored.sequence} has headers that no entry can hold")
+            raise HaltError(Code.AUDIT_INVALID, f"the message at {entry.sequence} has headers that no entry can hold")
         return raw
 
     @staticmethod
@@ -210,6 +238,12 @@ class Exporter:
         self._committed, self._pieces = self.size, {}
         self._store.remove(sorted(old))  # nobody reads them after a newer checkpoint
         log.info("audit.exported", size=self.size, sequence=self.sequence)
+
+
+def _told(answer: Stored | BaseException | None) -> Stored | None:
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
 
 
 def _set_back(reason: str) -> HaltError:

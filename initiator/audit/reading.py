@@ -1,4 +1,7 @@
-"""Reading a log back: its entries from their bundles, hashes of subtrees from its tiles."""
+"""Reading a log back: its entries from their bundles, hashes of subtrees from its tiles.
+
+A log may grow meanwhile. Its full pieces stay; those at its right edge are read when it is opened.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from initiator.core import tlog, trail
 from initiator.core.tlog import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Checkpoint, LogKey
 from initiator.core.trail import Gap, Recorded
 from initiator.errors import Code, RejectError
+
+_TRIES = 20
+"""To read an edge before the exporter has gone on."""
 
 
 def blob_name(digest: str) -> str:
@@ -30,12 +36,25 @@ class LogReader:
 
     def __init__(self, store: Store, key: LogKey) -> None:
         self._store = store
-        signed = store.read(CHECKPOINT)
+        self._tiles: dict[str, bytes] = {}
+        self._open(key)
+
+    def _open(self, key: LogKey) -> None:
+        before = None
+        for _ in range(_TRIES):
+            self.signed = self._signed()
+            self.checkpoint: Checkpoint = tlog.open_checkpoint(self.signed, key)
+            edge = {name: self._store.read(name) for name in tlog.edge_of(self.checkpoint.size)}
+            self._edge = {name: data for name, data in edge.items() if data is not None}
+            if len(self._edge) == len(edge) or self.signed == before:
+                return  # what is missing from a log that stands still is told where it is needed
+            before = self.signed
+
+    def _signed(self) -> bytes:
+        signed = self._store.read(CHECKPOINT)
         if signed is None:
             raise RejectError(Code.AUDIT_INVALID, "there is no log here", field=CHECKPOINT)
-        self.signed = signed
-        self.checkpoint: Checkpoint = tlog.open_checkpoint(signed, key)
-        self._tiles: dict[str, bytes] = {}
+        return signed
 
     def bundle(self, number: int) -> list[bytes]:
         """The entries of a bundle; raises RejectError where it is missing or has another form."""
@@ -81,6 +100,8 @@ class LogReader:
         return row[0]
 
     def _piece(self, name: str) -> bytes:
+        if name in self._edge:
+            return self._edge[name]
         if name not in self._tiles:
             data = self._store.read(name)
             if data is None:

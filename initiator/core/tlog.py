@@ -217,6 +217,17 @@ def tiles_of(size: int) -> list[tuple[int, int, int]]:
     return found
 
 
+def edge_of(size: int) -> list[str]:
+    """Where the pieces lie that are not full: they go once a newer checkpoint commits to more."""
+    found, level = [], 0
+    while count := size >> (level * TILE_HEIGHT):
+        number, width = divmod(count, TILE_WIDTH)
+        if width:
+            found += [tile_path(one, number, width) for one in ((level, "entries") if level == 0 else (level,))]
+        level += 1
+    return found
+
+
 # --- signed notes and checkpoints
 
 

@@ -18,9 +18,6 @@ from initiator.audit import proofs
 from initiator.audit.checks import Auditor
 from initiator.audit.exporter import Exporter
 from initiator.audit.store import CHECKPOINT, FileStore
-from initiator.bus.connection import Connection
-from initiator.bus.jetstream import JetStream
-from initiator.config.schema import NatsSettings
 from initiator.core import tlog
 from initiator.core.chain import MOST_NAMES
 from initiator.core.model import Operation
@@ -29,7 +26,7 @@ from initiator.errors import HaltError, RejectError
 from tests.integration.audit.conftest import ORIGIN, Place, many
 from tests.support.environment import environment
 from tests.support.governed import KEYGEN, Governed
-from tests.support.harness import bench, running
+from tests.support.harness import running
 from tests.support.pages import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -114,36 +111,6 @@ async def test_one_log_has_one_writer(place: Place) -> None:
             FileStore.open_for_writing(place.folder)
     finally:
         store.close()
-
-
-@pytest.mark.parametrize("kept", [0, 3, 5])
-async def test_a_record_that_was_set_back_is_not_gone_on_with(
-    kept: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Restored from a backup it has forgotten some, and gives their numbers to others: before and after it does."""
-    async with bench(tmp_path_factory.mktemp("restored")) as server:
-        connection = Connection(NatsSettings(servers=(server.url,)), "audit-test")
-        await connection.open()
-        js = JetStream(connection)
-        key, stream = Ed25519PrivateKey.generate(), {"name": "INITIATOR_EVENTS", "subjects": ["initiator.reject.>"]}
-
-        async def begin(count: int) -> None:
-            await js.api("STREAM.CREATE.INITIATOR_EVENTS", stream)
-            for number in range(count):
-                await js.publish(f"initiator.reject.a.keygen.{number}.rejected", b"{}")
-
-        await begin(5)
-        exporter = Exporter(js, FileStore(tmp_path), key, ORIGIN)
-        assert await exporter.export() == 5
-        await js.api("STREAM.DELETE.INITIATOR_EVENTS")
-        await begin(kept)
-        expected = "its message 5 is another one" if kept == 5 else f"it ends at {kept}, the log at 5"
-        if kept < 5:  # one that has seen the other record itself
-            with pytest.raises(HaltError, match="this log is not of this record"):
-                await exporter.export()
-        with pytest.raises(HaltError, match=expected):
-            await Exporter(js, FileStore(tmp_path), key, ORIGIN).export()
-        await connection.close()
 
 
 async def test_another_key_does_not_go_on_with_a_log(place: Place) -> None:

@@ -94,12 +94,6 @@ def listed(url: str) -> set[str]:
     return {one["Key"].removeprefix(f"{prefix}/") for page in pages for one in page["Contents"]}
 
 
-def edges(size: int) -> list[tuple[int | str, int, int]]:
-    """The pieces of a log that are not full."""
-    found = [one for one in tlog.tiles_of(size) if one[2] < tlog.TILE_WIDTH]
-    return [*found, *(("entries", number, width) for level, number, width in found if level == 0)]
-
-
 async def test_the_log_is_the_same_as_in_a_folder(place: Place, url: str, tmp_path: Path) -> None:
     store = S3Store.open_for_writing(url)
     await export(place, store)
@@ -197,7 +191,7 @@ async def test_a_checkpoint_whose_answer_was_lost_is_its_own(place: Place, url: 
     assert await exporter.export() == 1
     assert verified(place, url).size == exporter.size
     edge = {piece for piece in listed(url) if ".p/" in piece}
-    assert edge == {tlog.tile_path(*one) for one in edges(exporter.size)}  # nothing is left of what was overtaken
+    assert edge == set(tlog.edge_of(exporter.size))  # nothing is left of what was overtaken
 
 
 async def test_whoever_comes_too_late_replaces_no_piece(url: str) -> None:
