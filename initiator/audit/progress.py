@@ -11,7 +11,7 @@ from initiator.errors import InitiatorError
 from initiator.log import get_logger
 
 log = get_logger()
-AGAIN_S = 30.0
+AGAIN_S = 5.0
 
 
 class Progress:

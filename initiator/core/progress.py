@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+_LAST = 2**63 - 1
+"""No stream comes near it, and none can be asked for what comes much later."""
+
 
 def encode(sequence: int) -> bytes:
     return json.dumps({"sequence": sequence}).encode()
@@ -15,4 +18,4 @@ def decode(data: bytes) -> int:
         sequence = json.loads(data)["sequence"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return 0
-    return sequence if type(sequence) is int and sequence > 0 else 0
+    return sequence if type(sequence) is int and 0 < sequence <= _LAST else 0

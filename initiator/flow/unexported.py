@@ -1,9 +1,14 @@
 """What the audit's exporter has not taken yet: while that is too old no new id is claimed, so nothing expires unseen.
 
 The exporter says on a stream of ours up to which sequence of the record its log goes; it is believed.
+
+Invariant: what cannot be seen is taken for as old as it may be. Nothing is claimed before the first look, and while
+nobody can look, time counts as if nothing were exported.
 """
 
 from __future__ import annotations
+
+import math
 
 from initiator.bus import streams
 from initiator.bus.jetstream import JetStream
@@ -17,6 +22,7 @@ from initiator.metrics import Metrics
 log = get_logger()
 PART = "audit"
 LOOK_S = 5.0
+FIRST_LOOK_S = 0.5
 
 
 class Unexported:
@@ -37,7 +43,8 @@ class Unexported:
         self._health = health
         self._metrics = metrics
         self._clock = clock
-        self._age_s = 0.0
+        self._age_s = math.inf
+        self._seen_s, self._seen_at = math.inf, clock.now()
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -46,17 +53,24 @@ class Unexported:
                 await self.look()
             except InitiatorError as error:
                 log.debug("audit.blind", code=error.code.value, reason=error.reason)  # other parts say why
+                self._tell(self._seen_s + max(0.0, self._clock.now() - self._seen_at))
             await self._clock.sleep(LOOK_S)
 
     async def look(self) -> None:
         """See what waits. Raises RetryError, NotFoundError or HaltError: it cannot be seen now."""
-        was_closed, self._age_s = self.closed, await self._oldest_s()
-        self._metrics.unexported.set(self._age_s)
+        now = self._clock.now()  # what comes after it is not seen
+        self._seen_s, self._seen_at = await self._oldest_s(), now
+        self._tell(self._seen_s)
+
+    def _tell(self, age_s: float) -> None:
+        was_closed, self._age_s = self.closed, age_s
+        if math.isfinite(age_s):
+            self._metrics.unexported.set(age_s)
         self._health.set(PART, not self.closed, self._reason, Code.AUDIT_BEHIND)
         if self.closed and not was_closed:
             log.error("audit.behind", code=Code.AUDIT_BEHIND.value, reason=self._reason)
         elif was_closed and not self.closed:
-            log.info("audit.caught_up", age_s=round(self._age_s, 1))
+            log.info("audit.caught_up", age_s=round(age_s, 1))
 
     async def _oldest_s(self) -> float:
         said = await self._js.last(subjects.EXPORTED_STREAM, self._subject)
@@ -74,12 +88,15 @@ class Unexported:
 
     @property
     def _reason(self) -> str:
+        if math.isinf(self._age_s):
+            return f"nobody knows yet what has waited for the exporter {self._exporter}: no new id is claimed"
         return (
-            f"an event has waited {self._age_s:.0f} s for the exporter {self._exporter}: no new id is claimed above "
-            f"{self._max_lag_s:.0f} s"
+            f"an event has waited {self._age_s:.0f} s for the exporter {self._exporter}, or may have: no new id is "
+            f"claimed above {self._max_lag_s:.0f} s"
         )
 
     def check(self) -> None:
         """Raises RetryError where no id may be claimed now."""
         if self.closed:
-            raise RetryError(Code.AUDIT_BEHIND, self._reason, delay_s=LOOK_S)
+            delay_s = FIRST_LOOK_S if math.isinf(self._age_s) else LOOK_S
+            raise RetryError(Code.AUDIT_BEHIND, self._reason, delay_s=delay_s)

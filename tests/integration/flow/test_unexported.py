@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,12 @@ from initiator.audit.store import FileStore
 from initiator.bus.connection import Connection
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import NatsSettings
-from initiator.errors import Code
+from initiator.errors import Code, RetryError
 from initiator.flow import unexported
+from initiator.flow.clock import SystemClock
+from initiator.flow.unexported import Unexported
+from initiator.health import Health
+from initiator.metrics import Metrics
 from tests.support.governed import name
 from tests.support.harness import Bench, ScriptedSigner, running, settings_for, source
 
@@ -49,10 +53,14 @@ async def js(server: Bench) -> AsyncIterator[JetStream]:
     await connection.close()
 
 
-async def unready(started: App) -> None:
+async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while started.health.ready:
+        while not holds():
             await asyncio.sleep(0.02)
+
+
+async def unready(started: App) -> None:
+    await until(lambda: not started.health.ready)
 
 
 async def export(js: JetStream, folder: Path, key: Ed25519PrivateKey, exporter: str = "max") -> None:
@@ -99,7 +107,13 @@ async def test_where_nobody_is_expected_nobody_is_waited_for(server: Bench) -> N
     assert "INITIATOR_EXPORTED" not in [info.config.name for info in await server.js.streams_info()]
 
 
-@pytest.mark.parametrize("said", [b"rubbish", b'{"sequence": true}', b'{"sequence": -1}', b'{"sequence": "9"}', b"[]"])
+RUBBISH = [
+    b"rubbish", b'{"sequence": true}', b'{"sequence": -1}', b'{"sequence": "9"}', b"[]",
+    b'{"sequence": 1000000000000000000000000000000}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", RUBBISH)
 async def test_what_no_exporter_says_counts_for_nothing(server: Bench, js: JetStream, said: bytes) -> None:
     wallet = name("w")
     async with running(app(server)) as started:
@@ -114,3 +128,47 @@ async def test_a_word_about_what_is_not_on_record_ages(server: Bench, js: JetStr
     async with running(app(server)) as started:
         await js.publish("initiator.exported.max", b'{"sequence": 1000000}')
         await unready(started)
+
+
+class Hands(SystemClock):
+    """A clock that a test can put forward."""
+
+    ahead_s, looks = 0.0, 0
+
+    def now(self) -> float:
+        return super().now() + self.ahead_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.looks += 1
+        await super().sleep(seconds)
+
+    async def later(self, ahead_s: float) -> None:
+        """Until it was looked that much later."""
+        self.ahead_s, before = ahead_s, self.looks
+        await until(lambda: self.looks >= before + 2)
+
+
+async def test_what_cannot_be_seen_is_taken_for_too_old(js: JetStream) -> None:
+    """Before anything is known, and once nobody could look for as long as an event may wait."""
+    clock = Hands()
+    gate = Unexported(js, "max", 3600.0, Health(()), Metrics(), clock)
+    looking = asyncio.create_task(gate.run())
+    try:
+        await clock.later(0.0)  # there are no streams
+        with pytest.raises(RetryError, match="nobody knows yet"):
+            gate.check()
+        await js.api("STREAM.CREATE.INITIATOR_EVENTS", {"name": "INITIATOR_EVENTS", "subjects": ["initiator.event.>"]})
+        form = {"name": "INITIATOR_EXPORTED", "subjects": ["initiator.exported.>"]}
+        await js.api("STREAM.CREATE.INITIATOR_EXPORTED", form)
+        await js.publish("initiator.event.a.keygen.w.accepted", b"{}")
+        await Progress(js, "max").tell(1)
+        await clock.later(0.0)
+        gate.check()
+        await js.api("STREAM.DELETE.INITIATOR_EXPORTED")
+        await clock.later(1800.0)
+        gate.check()
+        await clock.later(3700.0)
+        with pytest.raises(RetryError, match="or may have: no new id is claimed above 3600 s"):
+            gate.check()
+    finally:
+        looking.cancel()
