@@ -18,6 +18,8 @@ from initiator.errors import Code, HaltError
 
 CHECKPOINT = "checkpoint"
 S3_SCHEME = "s3://"
+_LOCK = ".lock"
+_FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 
 
 class Store(Protocol):
@@ -49,7 +51,10 @@ def another_writer(where: object) -> HaltError:
 
 
 class FileStore:
-    """A folder. Reading needs no lock; `open_for_writing` takes it for one writer alone."""
+    """A folder. Reading needs no lock; `open_for_writing` takes it for one writer alone.
+
+    What it makes is its owner's alone to read: a log holds signed bytes, which are worth a replay.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -60,8 +65,8 @@ class FileStore:
         """Raises HaltError: another exporter writes there, or nobody can."""
         store = cls(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            store._lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+            _make(folder)
+            store._lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, _FILE_MODE)
             # fork: two writers would sign two logs of one size
             fcntl.flock(store._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,9 +93,10 @@ class FileStore:
     def _put(self, name: str, data: bytes) -> None:
         path = self._folder / name
         new = path.with_name(f".{path.name}.new")
+        self._check_held()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with new.open("wb") as file:  # all of it: one write of the system's may stop short where the disk is full
+            _make(path.parent)
+            with open(new, "wb", opener=_own) as file:  # all of it: one write of the system's may stop short
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -103,14 +109,43 @@ class FileStore:
         except OSError as error:
             raise _unusable(path, error) from error
 
+    def _check_held(self) -> None:
+        """That the folder is still the one that is locked: another one in its place has not the pieces before."""
+        if self._lock is None:
+            return
+        try:
+            held = os.path.samestat(os.fstat(self._lock), (self._folder / _LOCK).stat())
+        except OSError:
+            held = False
+        if not held:
+            reason = f"{self._folder}: this is not the folder any more that the exporter has locked"
+            hint = "it was moved away or replaced under a running exporter: put it back, then start the exporter again"
+            raise HaltError(Code.AUDIT_INVALID, reason, field="log", hint=hint)
+
     def remove(self, names: Iterable[str]) -> None:
+        self._check_held()
         for name in names:
-            (self._folder / name).unlink(missing_ok=True)
+            try:
+                (self._folder / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise _unusable(self._folder / name, error) from error
 
     def close(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _make(folder: Path) -> None:
+    """A folder, with those above it; raises OSError."""
+    if not folder.is_dir():
+        if not folder.parent.is_dir():
+            _make(folder.parent)
+        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+
+
+def _own(path: str, flags: int) -> int:
+    return os.open(path, flags, _FILE_MODE)
 
 
 def _unusable(path: Path, error: OSError) -> HaltError:

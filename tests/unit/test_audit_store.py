@@ -1,12 +1,16 @@
-"""What a disk that has no more room leaves of a log."""
+"""A log in a folder: on a disk that has no more room, under a folder that is moved away, and who may read it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-from initiator.audit.store import FileStore
+import pytest
+
+from initiator.audit.store import CHECKPOINT, FileStore
+from initiator.errors import HaltError
 
 _IN_A_FULL_FOLDER = """
 import resource, sys
@@ -29,3 +33,36 @@ def test_a_piece_that_does_not_fit_leaves_the_one_before(tmp_path: Path) -> None
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "AUDIT_INVALID\n"
     assert FileStore(tmp_path).read("piece") == b"before"
+
+
+@pytest.mark.parametrize("another", [True, False], ids=["replaced", "moved away"])
+def test_in_the_place_of_a_folder_that_was_moved_away_nothing_is_written(tmp_path: Path, another: bool) -> None:
+    folder, away = tmp_path / "log", tmp_path / "away"
+    store = FileStore.open_for_writing(folder)
+    store.write({"tile/0/000": b"before"})
+    folder.rename(away)
+    if another:
+        FileStore.open_for_writing(folder).close()
+    for write in (partial(store.write, {"tile/0/001": b""}), partial(store.commit, b""), partial(store.remove, ["x"])):
+        with pytest.raises(HaltError, match="not the folder any more that the exporter has locked"):
+            write()
+    assert not folder.exists() or [path.name for path in folder.iterdir()] == [".lock"]
+    if not another:
+        away.rename(folder)
+        store.commit(b"back again")
+        assert store.read(CHECKPOINT) == b"back again"
+
+
+def test_it_is_its_owners_alone_to_read(tmp_path: Path) -> None:
+    store = FileStore.open_for_writing(tmp_path / "logs" / "log")
+    store.write({"tile/entries/000": b"signed bytes"})
+    store.commit(b"")
+    made = list((tmp_path / "logs").rglob("*"))
+    assert {path.stat().st_mode & 0o777 for path in [tmp_path / "logs", *made] if path.is_dir()} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o600}
+
+
+def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tile").mkdir()
+    with pytest.raises(HaltError, match=f"{tmp_path}/tile: "):
+        FileStore(tmp_path).remove(["nothing", "tile"])
