@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
 from initiator.bus.jetstream import JetStream
 from initiator.core import progress, subjects
-from initiator.errors import InitiatorError
+from initiator.errors import InitiatorError, RetryError
 from initiator.log import get_logger
 
 log = get_logger()
 AGAIN_S = 5.0
+TRIES, TRY_AGAIN_S = 5, 1.0
 
 
 class Progress:
@@ -33,8 +35,26 @@ class Progress:
         if sequence == self._said and self._now() < self._at + AGAIN_S:
             return
         try:
-            await self._js.publish(self._subject, progress.encode(sequence))
+            await self._say(sequence)
         except InitiatorError as error:  # the log is what it is; the daemons wait
             log.warning("audit.progress_not_told", code=error.code.value, reason=error.reason)
-            return
+
+    async def insist(self, sequence: int) -> None:
+        """Say it, if it was not said; raises RetryError where nobody hears after a few tries."""
+        for left in reversed(range(TRIES)):
+            if sequence == self._said:
+                return
+            try:
+                await self._say(sequence)
+            except InitiatorError as error:
+                if not left:
+                    reason = (
+                        f"the log is written, and the daemons were not told that it goes to {sequence}: {error.reason}"
+                    )
+                    hint = "run it again: meanwhile they take what is in the log for not exported"
+                    raise RetryError(error.code, reason, hint=hint) from error
+                await asyncio.sleep(TRY_AGAIN_S)
+
+    async def _say(self, sequence: int) -> None:
+        await self._js.publish(self._subject, progress.encode(sequence))
         self._said, self._at = sequence, self._now()

@@ -23,6 +23,7 @@ from initiator.core.text import plain
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 
 _AT_ONCE = 16
+_CONNECT_TIMEOUT_S = 5
 _PROBE = ".conditional-writes"
 _TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _ABSENT = ("NoSuchKey", "404")
@@ -57,7 +58,11 @@ class S3Store:
             raise HaltError(Code.AUDIT_INVALID, f"expected s3://BUCKET/PREFIX, got {plain(url)[:80]}", field="log")
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._url = plain(url)
-        config = Config(retries={"mode": "standard", "total_max_attempts": 5}, max_pool_connections=_AT_ONCE)
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 5},
+            max_pool_connections=_AT_ONCE,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+        )
         try:
             self._client: Any = boto3.session.Session().client("s3", config=config)
         except (BotoCoreError, ValueError) as error:

@@ -6,7 +6,8 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,16 @@ import click
 
 from initiator.cli import CliContext, tell_memory_open
 from initiator.core.model import Operation
-from initiator.errors import Code, HaltError, InitiatorError, RejectError, RetryError
+from initiator.errors import Code, HaltError, InitiatorError, RejectError
 
 if TYPE_CHECKING:
     from initiator.audit.checks import Report
     from initiator.audit.cloudtrail import Reconciliation
-    from initiator.audit.exporter import Exporter
-    from initiator.audit.progress import Progress
     from initiator.audit.reading import LogReader
+    from initiator.audit.service import Service
     from initiator.audit.store import Store
     from initiator.config.schema import Settings
 
-POLL_S = 1.0
 MOST_SHOWN = 50
 _LOG = click.argument("place", metavar="LOG")
 _KEY = click.option("--key", "key_text", required=True, metavar="VKEY", help="The log's public key, or a file with it.")
@@ -58,7 +57,7 @@ def key(path: Path, name: str) -> None:
 @audit.command()
 @_LOG
 @click.option("--key-file", required=True, type=click.Path(dir_okay=False, path_type=Path), help="See `audit key`.")
-@click.option("--follow", is_flag=True, help="Go on as the record grows, until SIGTERM.")
+@click.option("--follow", is_flag=True, help="Go on as the record grows, until SIGTERM; waits for what is away.")
 @_JSON
 @click.pass_obj
 def export(context: CliContext, place: str, key_file: Path, follow: bool, as_json: bool) -> None:
@@ -72,13 +71,12 @@ def export(context: CliContext, place: str, key_file: Path, follow: bool, as_jso
     settings = context.load().settings
     log.configure(settings.log)
     tell_memory_open(unclosed)
-    store = _store(place, writing=True)
-    try:
-        size, sequence = asyncio.run(_export(settings, store, key_file, follow))
-    finally:
-        store.close()
-    said = {"size": size, "sequence": sequence}
-    click.echo(json.dumps(said) if as_json else f"{size} entries, up to sequence {sequence} of the record")
+    service = asyncio.run(_export(settings, partial(_store, place, writing=True), key_file, follow))
+    said = {"size": service.size, "sequence": service.sequence}
+    if as_json:
+        click.echo(json.dumps(said))
+    else:
+        click.echo(f"{service.size} entries, up to sequence {service.sequence} of the record")
 
 
 def _store(place: str, *, writing: bool = False) -> Store:
@@ -92,53 +90,20 @@ def _store(place: str, *, writing: bool = False) -> Store:
     return S3Store.open_for_writing(place) if writing else S3Store(place)
 
 
-async def _export(settings: Settings, store: Store, key_file: Path, follow: bool) -> tuple[int, int]:
-    from initiator.audit.exporter import Exporter
-    from initiator.audit.progress import Progress
-    from initiator.bus.connection import Connection
-    from initiator.bus.jetstream import JetStream
+async def _export(settings: Settings, open_store: Callable[[], Store], key_file: Path, follow: bool) -> Service:
+    from initiator.audit.service import Service
     from initiator.core.tlog import parse_signer_key
 
     name, signing_key = parse_signer_key(_read_private(key_file))
     _refuse_initiators_key(settings, signing_key.public_key().public_bytes_raw())
-    connection = Connection(settings.nats, "initiator-audit")
-    try:
-        await connection.open()
-        js = JetStream(connection, settings.nats.jetstream_domain)
-        exporter = Exporter(js, store, signing_key, name)
-        progress = Progress(js, settings.audit.exporter) if settings.audit.exporter else None
-        await _rounds(exporter, progress, follow)
-        return exporter.size, exporter.sequence
-    finally:
-        await connection.close()
-
-
-async def _rounds(exporter: Exporter, progress: Progress | None, follow: bool) -> None:
-    """Take in what there is; with `follow` whatever comes, until somebody says stop."""
-    from initiator.bus.errors import NotFoundError
-
-    stop = asyncio.Event()
+    service, stop = Service(settings, open_store, signing_key, name, partial(click.echo, err=True)), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT) if follow else ():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    while not stop.is_set():
-        try:
-            count = await exporter.export()
-            if progress is not None:
-                await progress.tell(exporter.sequence)
-        except (RetryError, NotFoundError) as error:
-            if not follow:
-                raise
-            click.echo(f"waiting: {error.reason}", err=True)
-            count = 0
-        if count:
-            continue
-        if not follow:
-            return
-        try:
-            async with asyncio.timeout(POLL_S):
-                await stop.wait()
-        except TimeoutError:
-            continue
+    try:
+        await (service.follow(stop) if follow else service.once())
+    finally:
+        await service.close()
+    return service
 
 
 def _read_private(path: Path) -> str:
