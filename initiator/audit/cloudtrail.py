@@ -56,6 +56,7 @@ class Reconciliation:
         later: on our record, after the last call in the files: these may not be delivered yet.
         failed: calls that KMS refused.
         local: signatures of a local key, which no log of KMS has.
+        nothing: why nothing was compared; empty where something was.
     """
 
     matched: int = 0
@@ -64,10 +65,11 @@ class Reconciliation:
     later: int = 0
     failed: int = 0
     local: int = 0
+    nothing: str = ""
 
     @property
     def ok(self) -> bool:
-        return not self.only_kms and not self.only_trail
+        return not self.nothing and not self.only_kms and not self.only_trail
 
 
 def calls(paths: Iterable[Path]) -> Iterator[KmsCall]:
@@ -144,7 +146,8 @@ def reconcile(kms: Iterable[KmsCall], trail: Iterable[TrailSignature], keys: fro
     found = Reconciliation()
     ours = list(trail)
     keys = keys or frozenset(one.key_id for one in ours if one.key_id.startswith("arn:"))
-    theirs = [call for call in kms if not keys or call.key_arn in keys]
+    every = list(kms)
+    theirs = [call for call in every if not keys or call.key_arn in keys]
     found.failed = sum(bool(call.error) for call in theirs)
     made = {call.request_id: call for call in theirs if not call.error}
     last = max((call.time for call in theirs), default="")
@@ -159,4 +162,15 @@ def reconcile(kms: Iterable[KmsCall], trail: Iterable[TrailSignature], keys: fro
         else:
             found.only_trail.append(one)
     found.only_kms = [call for request_id, call in made.items() if request_id not in recorded]
+    if not made and not found.only_trail:  # what the log has may be newer; or these are not its files
+        found.nothing = _nothing(every, theirs, keys)
     return found
+
+
+def _nothing(every: list[KmsCall], theirs: list[KmsCall], keys: frozenset[str]) -> str:
+    """Why there was nothing to compare."""
+    if not every:
+        return "no call of Sign in the files"
+    if theirs:
+        return f"KMS refused all {len(theirs)} calls of Sign in the files"
+    return f"none of the {len(every)} calls of Sign in the files is of {', '.join(sorted(keys))}"

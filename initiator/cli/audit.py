@@ -15,6 +15,7 @@ import click
 
 from initiator.cli import CliContext, tell_memory_open
 from initiator.core.model import Operation
+from initiator.core.text import plain
 from initiator.errors import Code, HaltError, InitiatorError, RejectError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from initiator.audit.service import Service
     from initiator.audit.store import Store
     from initiator.config.schema import Settings
+    from initiator.core.tlog import Checkpoint
 
 MOST_SHOWN = 50
 _LOG = click.argument("place", metavar="LOG")
@@ -83,11 +85,18 @@ def _store(place: str, *, writing: bool = False) -> Store:
     """What a log lies in; AWS's library, which takes its time, only where it is S3."""
     from initiator.audit.store import S3_SCHEME, FileStore
 
+    _refuse_s3(place, S3_SCHEME, "LOG: expected a folder, or s3://BUCKET/PREFIX (a folder of that name: ./s3:…)")
     if not place.startswith(S3_SCHEME):
         return FileStore.open_for_writing(Path(place)) if writing else FileStore(Path(place))
     from initiator.audit.s3 import S3Store
 
     return S3Store.open_for_writing(place) if writing else S3Store(place)
+
+
+def _refuse_s3(place: str, but: str | None, expected: str) -> None:
+    """Raises UsageError: what looks like S3 would be taken for a folder."""
+    if place.lower().startswith("s3:") and not (but and place.startswith(but)):
+        raise click.UsageError(f"{expected}, got {plain(place)[:80]}")
 
 
 async def _export(settings: Settings, open_store: Callable[[], Store], key_file: Path, follow: bool) -> Service:
@@ -137,7 +146,12 @@ def _refuse_initiators_key(settings: Settings, public: bytes) -> None:
     help="event_initiator_pubkey of the nodes, hex or base64: verifies every signature. Each there ever was.",
 )
 @click.option("--algorithm", type=click.Choice(["p256", "ed25519"]), default="p256", show_default=True, help="Of it.")
-@click.option("--since", type=click.Path(dir_okay=False, path_type=Path), help="An older checkpoint of this log.")
+@click.option(
+    "--since",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="An older checkpoint of this log: a copy of LOG/checkpoint.",
+)
 @_JSON
 def verify(
     place: str, key_text: str, initiator_keys: tuple[str, ...], algorithm: Any, since: Path | None, as_json: bool
@@ -145,18 +159,28 @@ def verify(
     """Check all that a log's files say. Exit code 0: all of it holds; 1: not, and where."""
     from initiator.audit.checks import Auditor
     from initiator.core.spki import parse_public_key
-    from initiator.core.tlog import open_checkpoint
 
     initiators = [parse_public_key(text, algorithm) for text in initiator_keys]
     try:
         reader = _reader(place, key_text)
-        older = open_checkpoint(since.read_bytes(), _log_key(key_text)) if since else None
+        older = _older(since, key_text) if since else None
     except RejectError as error:
         _say_broken(error, as_json)
         sys.exit(1)
     report = Auditor(reader, initiators, older).check()
     _print_report(report, bool(initiators), as_json)
     sys.exit(0 if report.ok else 1)
+
+
+def _older(path: Path, key_text: str) -> Checkpoint:
+    """A checkpoint that an auditor kept; raises RejectError."""
+    from initiator.core.tlog import open_checkpoint
+
+    try:
+        return open_checkpoint(path.read_bytes(), _log_key(key_text))
+    except RejectError as error:
+        reason = f"expected a copy of LOG/checkpoint as it was before, signed by this log's key, got {plain(str(path))}"
+        raise RejectError(error.code, f"{reason}: {error.reason}", field="--since") from error
 
 
 def _say_broken(error: InitiatorError, as_json: bool) -> None:
@@ -174,7 +198,7 @@ def _print_report(report: Report, signatures: bool, as_json: bool) -> None:
             for one in report.findings
         ]
         said = {"ok": report.ok, "size": report.size, "root": report.root.hex(), "counts": dict(report.counts)}
-        click.echo(json.dumps(said | {"findings": findings}, indent=2))
+        click.echo(json.dumps(said | {"signatures_verified": signatures, "findings": findings}, indent=2))
         return
     for finding in report.findings[:MOST_SHOWN]:
         click.echo(f"FAIL {finding}")
@@ -251,7 +275,10 @@ def check_proof(proof: Any, key_text: str, as_json: bool) -> None:
 def reconcile(
     place: str, cloudtrail: tuple[Path, ...], key_text: str, kms_keys: tuple[str, ...], as_json: bool
 ) -> None:
-    """Hold the log against KMS's own: CloudTrail's files, or folders of them. Exit code 1: one side lacks something."""
+    """Hold the log against KMS's own: CloudTrail's files, or folders of them.
+
+    Exit code 1: one side lacks something, or there was nothing to compare.
+    """
     from initiator.audit import cloudtrail as trail
 
     files = list(_files(cloudtrail))
@@ -263,10 +290,16 @@ def reconcile(
 
 def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
     for path in paths:
-        if path.is_dir():
-            yield from sorted(one for pattern in ("*.json", "*.json.gz") for one in path.rglob(pattern))
-        else:
+        _refuse_s3(
+            str(path), None, "CLOUDTRAIL: expected files or folders of this machine (`aws s3 sync` fetches them)"
+        )
+        if not path.is_dir():
             yield path
+            continue
+        found = sorted(one for pattern in ("*.json", "*.json.gz") for one in path.rglob(pattern))
+        if not found:
+            raise click.UsageError(f"CLOUDTRAIL: expected *.json or *.json.gz, got {plain(str(path))} without any")
+        yield from found
 
 
 def _print_reconciliation(found: Reconciliation, as_json: bool) -> None:
@@ -279,6 +312,8 @@ def _print_reconciliation(found: Reconciliation, as_json: bool) -> None:
         click.echo(f"only KMS: {call.time} {call.request_id} by {call.principal} from {call.source}")
     for one in found.only_trail:
         click.echo(f"only the log: {one.stored_at} {one.request_id} {one.subject} (entry {one.index})")
+    if found.nothing:
+        click.echo(f"nothing was compared: {found.nothing}")
     click.echo(f"{'ok' if found.ok else 'NOT ok'}: {found.matched} on both sides, {found.failed} refused by KMS")
     if found.later:
         click.echo(f"  {found.later} newer than the last call in these files: they may not be delivered yet")

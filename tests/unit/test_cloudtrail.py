@@ -80,8 +80,31 @@ def test_refusals_other_keys_and_other_calls_do_not_count(tmp_path: Path) -> Non
 
 
 def test_a_local_key_has_no_log_of_kms(tmp_path: Path) -> None:
-    found = reconcile(calls([written(tmp_path)]), [signature("", key="local")], frozenset())
-    assert (found.ok, found.local) == (True, 1)
+    found = reconcile(
+        calls([written(tmp_path, record("r1"))]), [signature("r1"), signature("", key="local")], frozenset()
+    )
+    assert (found.ok, found.matched, found.local) == (True, 1, 1)
+
+
+MISSPELLED = ARN.replace("1234abcd", "1234abce")
+
+
+@pytest.mark.parametrize(
+    ("records", "keys", "reason"),
+    [
+        ([], frozenset(), "no call of Sign in the files"),
+        ([record("r1", eventName="GetPublicKey")], frozenset(), "no call of Sign in the files"),
+        ([record("r1")], frozenset({MISSPELLED}), f"none of the 1 calls of Sign in the files is of {MISSPELLED}"),
+        ([record("r1", errorCode="AccessDenied")], frozenset(), "KMS refused all 1 calls of Sign in the files"),
+    ],
+    ids=["no calls", "other calls", "a misspelled key", "refusals alone"],
+)
+def test_where_nothing_was_compared_nothing_is_ok(
+    records: list[dict[str, Any]], keys: frozenset[str], reason: str, tmp_path: Path
+) -> None:
+    ours = [signature("r1", at="2026-11-26T23:00:00.000Z")]  # newer than all that is in the files
+    found = reconcile(calls([written(tmp_path, *records)]), ours, keys)
+    assert (found.ok, found.nothing) == (False, reason)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"Records": {}}', b'{"Records": [1]}', b"\x1f\x8brubbish"])
