@@ -78,7 +78,7 @@ class OrderBook:
             except SequenceConflictError:
                 continue  # somebody else's order, or ours of a try whose answer was lost: look again
             except RetryError as error:
-                if not error.maybe_done:
+                if not error.maybe_done or error.code is Code.BUS_DENIED:
                     raise
                 await asyncio.sleep(error.delay_s)
             else:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from initiator.bus.jetstream import JetStream
 from initiator.core import progress, subjects
-from initiator.errors import InitiatorError, RetryError
+from initiator.errors import Code, InitiatorError, RetryError
 from initiator.log import get_logger
 
 log = get_logger()
@@ -47,7 +47,7 @@ class Progress:
             try:
                 await self._say(sequence)
             except InitiatorError as error:
-                if not left:
+                if not left or error.code is Code.BUS_DENIED:
                     reason = (
                         f"the log is written, and the daemons were not told that it goes to {sequence}: {error.reason}"
                     )

@@ -24,7 +24,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from initiator.bus.errors import unknown_outcome
+from initiator.bus.waiting import HINT, Waiting, refusal_of
 from initiator.config.load import read_secret
 from initiator.config.schema import NatsSettings, TlsSettings
 from initiator.core.addresses import without_password
@@ -34,6 +34,7 @@ from initiator.log import get_logger
 log = get_logger()
 
 _NO_RESPONDERS = "503"
+_LOST = "connection lost while waiting for an answer"
 _RECONNECT_WAIT_S = 0.25
 _SAME_AGAIN_S = 60.0
 _HEADER_BLOCK = len(b"NATS/1.0\r\n\r\n")
@@ -78,8 +79,8 @@ class Connection:
         self._opening: _Opening | None = None
         self._opened = False
         self._inbox = self.new_inbox()
-        self._waiting: dict[str, asyncio.Future[Message]] = {}
-        self._next_token = 0
+        self._waiting = Waiting[Message]()
+        self._deaf = False  # the server does not let us hear answers
         self._last_denied = ""
         self._told: dict[str, float] = {}
         self._back = asyncio.Event()
@@ -92,8 +93,9 @@ class Connection:
 
         Raises:
             RetryError: no server answers.
-            HaltError: a credentials file is missing, or the server refuses the login.
+            HaltError: a credentials file is missing, or the server refuses the login, or its inbox.
         """
+        self._deaf = False
         self._client = client = Client()
         self._opening = _Opening(len(self._settings.servers))
         limit_s = (self._settings.connect_timeout_s + _RECONNECT_WAIT_S) * len(self._settings.servers) + 1.0
@@ -105,6 +107,8 @@ class Connection:
             async with asyncio.timeout(0 if not connecting.done() else None):
                 await connecting
             await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+            for _ in range(2):  # a refusal comes after the first answer
+                await client.flush()
         except (OSError, TimeoutError, nats.errors.Error) as error:
             problem = self._connect_error(self._opening.problem or error)
             await _abandon(client, connecting)
@@ -120,6 +124,10 @@ class Connection:
             raise
         finally:
             failed.cancel()
+        if self._deaf:
+            await _abandon(client, connecting)
+            reason = 'NATS refuses: permissions violation for subscription to "_INBOX_initiator.>"'
+            raise HaltError(Code.BUS_DENIED, reason, hint=HINT)
         self._opening, self._opened = None, True
         self._back.set()
         self._on_state(True, "")
@@ -179,7 +187,10 @@ class Connection:
         return self._client
 
     async def _on_error(self, error: Exception) -> None:
-        if self._opening is not None:
+        if (refusal := refusal_of(error)) is not None:
+            self._waiting.refuse(refusal)
+            self._deaf = self._deaf or refusal.subject.startswith(self._inbox.lower())
+        elif self._opening is not None:
             self._opening.note(error)
             return
         self._last_denied = str(error)
@@ -194,7 +205,7 @@ class Connection:
             return
         log.warning("bus.connection_lost", connection=self._name)
         self._back.clear()
-        self._fail_waiting()
+        self._waiting.fail_all(_LOST)
         self._on_state(False, "connection lost; reconnecting")
 
     async def _on_reconnected(self) -> None:
@@ -220,7 +231,7 @@ class Connection:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._client.flush(), timeout=2)
             await self._client.close()
-        self._fail_waiting()
+        self._waiting.fail_all(_LOST)
 
     def on_return(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after every reconnect; returns what takes it back."""
@@ -257,22 +268,14 @@ class Connection:
 
         Raises:
             NoRespondersError: nobody listens there.
-            RetryError: not connected (`maybe_done` false), or no answer in time (`maybe_done` true).
+            RetryError: not connected (`maybe_done` false), or no answer in time (`maybe_done` true); `BUS_DENIED` where
+                the server says that this login may not publish there.
         """
         self._check_size(subject, data, headers)
-        loop = asyncio.get_running_loop()
-        self._next_token += 1
-        token = str(self._next_token)
-        future: asyncio.Future[Message] = loop.create_future()
-        self._waiting[token] = future
-        timer = loop.call_later(timeout_s or self._settings.request_timeout_s, _time_out, future, subject)
-        try:
+        with self._waiting.one(subject, timeout_s or self._settings.request_timeout_s) as (token, answered):
             with _translate(subject):
                 await self._client.publish(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
-            answer = await future
-        finally:
-            timer.cancel()
-            self._waiting.pop(token, None)
+            answer = await answered
         if answer.status == _NO_RESPONDERS:
             raise NoRespondersError(subject)
         return answer
@@ -296,16 +299,7 @@ class Connection:
         return f"_INBOX_initiator.{secrets.token_hex(12)}"
 
     async def _on_answer(self, raw: Msg) -> None:
-        future = self._waiting.pop(raw.subject.rpartition(".")[2], None)
-        if future is not None and not future.done():
-            future.set_result(_message(raw))
-
-    def _fail_waiting(self) -> None:
-        """A request under way when the connection broke will never be answered: its outcome is unknown."""
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(unknown_outcome("connection lost while waiting for an answer"))
+        self._waiting.answer(raw.subject.rpartition(".")[2], _message(raw))
 
 
 class _Opening:
@@ -340,11 +334,6 @@ async def _abandon(client: Client, connecting: asyncio.Future[None]) -> None:
 
 def _message(raw: Msg) -> Message:
     return Message(raw.subject, raw.reply, raw.data, raw.headers or {})
-
-
-def _time_out(future: asyncio.Future[Message], subject: str) -> None:
-    if not future.done():
-        future.set_exception(unknown_outcome(f"no answer from {subject} in time"))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from initiator.bus.errors import SequenceConflictError
 from initiator.bus.jetstream import MESSAGE_ID, JetStream, Stored, guard, parse_time
 from initiator.core import subjects
 from initiator.core.model import Operation
-from initiator.errors import HaltError, RejectError, RetryError
+from initiator.errors import Code, HaltError, RejectError, RetryError
 
 CLIENT_ID = "ClientID"
 SESSION_ID = "SessionID"
@@ -131,6 +131,6 @@ class NodeGateway:
         except NoRespondersError:
             raise
         except RetryError as error:
-            # The nodes never reply: silence on a live connection means that it was delivered.
-            if not error.maybe_done or not self._js.connection.connected:
+            # The nodes never reply: silence on a live connection means that it was delivered, and a refusal is none.
+            if not error.maybe_done or not self._js.connection.connected or error.code is Code.BUS_DENIED:
                 raise

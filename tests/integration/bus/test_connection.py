@@ -19,7 +19,9 @@ LIMITS = "max_payload: 4096"
 USERS = """
 authorization { users: [
   { user: all, password: right }
-  { user: some, password: right, permissions: { publish: ["allowed"], subscribe: ["_INBOX_initiator.>"] } }
+  { user: some, password: right, permissions: {
+      publish: ["allowed", "allowed.silent"], subscribe: ["_INBOX_initiator.>", "allowed.silent"] } }
+  { user: deaf, password: right, permissions: { publish: ["allowed"], subscribe: ["_INBOX_other.>"] } }
 ] }
 """
 
@@ -169,14 +171,32 @@ async def test_a_handler_that_raises_does_not_end_the_next_message(connection: C
     assert connection.connected
 
 
-async def test_a_denied_publish_is_an_unknown_outcome_and_the_connection_stays(tmp_path: Path) -> None:
+async def say_nothing(_message: Message) -> None:
+    pass
+
+
+async def test_a_denied_publish_is_told_and_its_outcome_unknown_and_the_connection_stays(tmp_path: Path) -> None:
     async with restartable_server(tmp_path, USERS) as server:
         connection = Connection(settings(server.url, user="some", password="right"), "test")
         await connection.open()
-        with pytest.raises(RetryError):
-            await connection.request("forbidden", b"")
+        await connection.subscribe("allowed.silent", say_nothing)
+        silent = asyncio.create_task(connection.request("allowed.silent", b"", timeout_s=100.0))
+        with pytest.raises(RetryError, match=r'permissions violation for publish to "For\.Bidden"') as error:
+            await connection.request("For.Bidden", b"", timeout_s=100.0)
+        assert (error.value.code, error.value.maybe_done) == (Code.BUS_DENIED, True)
         with pytest.raises(NoRespondersError):
             await connection.request("allowed", b"")
+        assert not silent.done()
+        silent.cancel()
+        await connection.close()
+
+
+async def test_a_login_that_may_hear_no_answer_is_told_so_at_once(tmp_path: Path) -> None:
+    async with restartable_server(tmp_path, USERS) as server:
+        connection = Connection(settings(server.url, user="deaf", password="right"), "test")
+        with pytest.raises(HaltError, match="permissions violation for subscription") as error:
+            await connection.open()
+        assert error.value.code is Code.BUS_DENIED
         await connection.close()
 
 
