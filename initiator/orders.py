@@ -7,7 +7,9 @@ Invariants:
 - an order is written only if the orders are still as its writer saw them;
 - all reads come from the stream's leader; a stream that is missing, and a message that cannot be read, are errors and
   never "nothing is ordered";
-- an order never expires, however long other events are kept.
+- an order never expires, however long other events are kept;
+- it names the one before, as replicas name what they wrote (see `core.chain`): an order that is removed is missed by
+  the next one.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 from collections.abc import Callable
 from typing import Any
 
 from initiator.bus.errors import SequenceConflictError
-from initiator.bus.jetstream import TTL, JetStream, guard
-from initiator.core import orders, subjects
+from initiator.bus.jetstream import TTL, JetStream, Stored, guard
+from initiator.core import chain, orders, subjects
+from initiator.core.chain import Chain, Link
 from initiator.core.orders import Line, Orders
 from initiator.errors import Code, HaltError, RejectError, RetryError
 
@@ -45,17 +49,10 @@ class OrderBook:
             NotFoundError: the record is missing.
             HaltError: what stands there is not ours.
         """
-        stored = await self._js.last(subjects.EVENTS_STREAM, subjects.ORDERS)
-        if stored is None:
-            return Orders()
-        try:
-            return orders.decode(stored.data, stored.sequence, stored.time)
-        except RejectError as error:
-            reason = f"{subjects.ORDERS} at sequence {stored.sequence}: {error.reason}"
-            hint = (
-                "who may publish there, or which newer version wrote it? `initiator freeze --all` begins anew after it"
-            )
-            raise HaltError(Code.RECORD_LOST, reason, hint=hint) from error
+        return _decode(await self._last())
+
+    async def _last(self) -> Stored | None:
+        return await self._js.last(subjects.EVENTS_STREAM, subjects.ORDERS)
 
     async def change(self, change: Change, *, over_unreadable: bool = False) -> Orders:
         """Put other orders in force; returns those that stand then.
@@ -68,13 +65,15 @@ class OrderBook:
             HaltError, NotFoundError: as `read`.
         """
         for _ in range(_TRIES):
-            seen = await self._seen(over_unreadable)
+            last = await self._last()
+            seen = _seen(last, over_unreadable)
             changed = change(seen)
             if changed is None:
                 return seen
             data = orders.encode(*changed)
+            headers = _HEADERS | guard(subjects.ORDERS, seen.sequence) | {chain.HEADER: _naming(last)}
             try:
-                ack = await self._js.publish(subjects.ORDERS, data, _HEADERS | guard(subjects.ORDERS, seen.sequence))
+                ack = await self._js.publish(subjects.ORDERS, data, headers)
             except SequenceConflictError:
                 continue  # somebody else's order, or ours of a try whose answer was lost: look again
             except RetryError as error:
@@ -86,18 +85,38 @@ class OrderBook:
         reason = f"{subjects.ORDERS}: no clear answer after {_TRIES} tries"
         raise RetryError(Code.BUS_UNAVAILABLE, reason, maybe_done=True)
 
-    async def _seen(self, over_unreadable: bool) -> Orders:
-        try:
-            return await self.read()
-        except HaltError as error:
-            last = await self._js.last(subjects.EVENTS_STREAM, subjects.ORDERS) if over_unreadable else None
-            if last is None or error.code is not Code.RECORD_LOST:
-                raise
-            return Orders(sequence=last.sequence)
-
     async def say_reached(self, line: Line) -> None:
         """Leave one event that says that a stop line was reached; harmless to repeat. Raises RetryError."""
         subject = subjects.line_reached(line.id, line.limit)
         body = json.dumps({"change": "stop line reached", "limit": line.limit, "by": line.by}).encode()
         with contextlib.suppress(SequenceConflictError):  # another replica has said so
             await self._js.publish(subject, body, _HEADERS | guard(subject, 0))
+
+
+def _decode(stored: Stored | None) -> Orders:
+    """The orders that stand there; raises HaltError where they are not ours."""
+    if stored is None:
+        return Orders()
+    try:
+        return orders.decode(stored.data, stored.sequence, stored.time)
+    except RejectError as error:
+        reason = f"{subjects.ORDERS} at sequence {stored.sequence}: {error.reason}"
+        hint = "who may publish there, or which newer version wrote it? `initiator freeze --all` begins anew after it"
+        raise HaltError(Code.RECORD_LOST, reason, hint=hint) from error
+
+
+def _seen(last: Stored | None, over_unreadable: bool) -> Orders:
+    try:
+        return _decode(last)
+    except HaltError:
+        if last is None or not over_unreadable:
+            raise
+        return Orders(sequence=last.sequence)
+
+
+def _naming(last: Stored | None) -> str:
+    """The header of an order that names the one before it."""
+    writer = Chain(secrets.token_hex(8))
+    if last is not None:
+        writer.stored(Link(last.headers.get(chain.HEADER, ""), ()), last.subject, last.data, last.sequence)
+    return writer.link().header

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from initiator.audit.checks import Auditor
 from initiator.audit.exporter import Exporter
 from initiator.audit.reading import LogReader, pack
 from initiator.audit.store import CHECKPOINT, FileStore
@@ -19,9 +21,11 @@ from initiator.bus.errors import NotFoundError, unknown_outcome
 from initiator.bus.jetstream import JetStream, Stored
 from initiator.config.schema import NatsSettings
 from initiator.core import tlog, trail
+from initiator.core.orders import ALL, Freeze, Orders
 from initiator.core.tlog import LogKey
 from initiator.core.trail import Gap
 from initiator.errors import HaltError, RejectError
+from initiator.orders import OrderBook
 from tests.integration.audit.conftest import ORIGIN
 from tests.support.harness import bench
 
@@ -44,11 +48,12 @@ def js(connection: Connection) -> JetStream:
     return JetStream(connection)
 
 
-async def begin(js: JetStream, count: int) -> None:
+async def begin(js: JetStream, count: int, **form: Any) -> None:
     """A record with so many messages, in the place of the one before."""
     with contextlib.suppress(NotFoundError):
         await js.api("STREAM.DELETE.INITIATOR_EVENTS")
-    await js.api("STREAM.CREATE.INITIATOR_EVENTS", {"name": "INITIATOR_EVENTS", "subjects": ["initiator.reject.>"]})
+    usual = {"name": "INITIATOR_EVENTS", "subjects": ["initiator.reject.>"]}
+    await js.api("STREAM.CREATE.INITIATOR_EVENTS", usual | form)
     await add(js, count)
 
 
@@ -167,3 +172,18 @@ async def test_a_log_that_grows_while_it_is_read_is_read_as_it_was(js: JetStream
     await one_more()
     assert tlog.root_of(reader.entries()) == reader.checkpoint.root
     assert tlog.Frontier.of(13, reader.hashes).root == reader.checkpoint.root
+
+
+@pytest.mark.parametrize("removed", [False, True])
+async def test_an_operators_order_is_missed_by_the_next_one(removed: bool, js: JetStream, tmp_path: Path) -> None:
+    await begin(js, 0, subjects=["initiator.control.>"], allow_msg_ttl=True)
+    for reason in ("one", "two", "three"):
+        freeze = Freeze(scope=ALL, by="ann", at=0.0, reason=reason)
+        await OrderBook(js).change(lambda _seen, freeze=freeze: (Orders(freezes=(freeze,)), {"change": "frozen"}))  # type: ignore[misc]
+    if removed:
+        await js.delete("INITIATOR_EVENTS", 2)
+    await exporter_of(js, tmp_path).export()
+    report = Auditor(LogReader(FileStore(tmp_path), LOG_KEY)).check()
+    found = ["names the event at 2, which is not in the log"] if removed else []
+    assert [finding.what for finding in report.findings] == found
+    assert report.counts["not named yet by a later event"] == (2 if removed else 1)
