@@ -69,4 +69,6 @@ def main(file: str, vkey: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(f"usage: python check_proof.py PROOF.json VKEY\n\n{__doc__}")
     main(*sys.argv[1:])

@@ -134,9 +134,9 @@ async def test_a_stranger_verifies_a_proof_with_a_page_of_python(place: Place, t
     script, proof = ROOT / "docs" / "examples" / "check_proof.py", tmp_path / "proof.json"
     assert len(script.read_text().splitlines()) <= 80
 
-    async def check(text: str) -> subprocess.CompletedProcess[str]:
+    async def check(text: str, *words: str) -> subprocess.CompletedProcess[str]:
         proof.write_text(text)
-        command = [sys.executable, "-I", str(script), str(proof), place.log_key.text]
+        command = [sys.executable, "-I", str(script), *(words or (str(proof), place.log_key.text))]
         return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30, check=False)
 
     text = proofs.prove(place.reader(), Operation.SIGN, place.tx_id)
@@ -146,6 +146,8 @@ async def test_a_stranger_verifies_a_proof_with_a_page_of_python(place: Place, t
     fields = json.loads(text)
     fields["entries"][0]["entry"] = fields["entries"][1]["entry"]
     assert (await check(json.dumps(fields))).returncode != 0
+    helped = await check(text, str(proof))
+    assert (helped.returncode, helped.stderr.splitlines()[0]) == (1, "usage: python check_proof.py PROOF.json VKEY")
 
 
 async def test_a_proof_that_is_changed_proves_nothing(place: Place) -> None:
