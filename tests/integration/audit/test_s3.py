@@ -225,6 +225,12 @@ class _Careless(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    def do_GET(self) -> None:
+        """As S3 answers whoever may not list: what is missing is denied."""
+        self.send_response(403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def log_message(self, *_: Any) -> None:
         pass
 
@@ -237,6 +243,15 @@ def careless() -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+async def test_whoever_may_not_list_is_told_what_that_needs(
+    careless: str, aws: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", careless)
+    with pytest.raises(HaltError) as denied:
+        S3Store("s3://trail/log").read(CHECKPOINT)
+    assert "s3:ListBucket" in str(denied.value.hint)
 
 
 @pytest.mark.parametrize(("known", "ignored"), [((), "IfNoneMatch"), (("If-None-Match",), "IfMatch")])
