@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from initiator.cli import CliContext
 from initiator.config.policyfile import load_policy
 from initiator.config.schema import Settings
-from initiator.core.accounts import Parties
-from initiator.natsconfig.order import Form, LoginKind, Order, Written
+from initiator.core.accounts import Parties, auditor_user, authorizer_user, operator_user
+from initiator.errors import Code, HaltError
+from initiator.natsconfig.order import Order
+
+if TYPE_CHECKING:
+    from initiator.natsconfig.keyring import Keyring
 
 
 @click.command("nats-config")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--form", type=click.Choice(["plain", "jwt"]), default="plain", show_default=True,
+@click.option("--form", type=click.Choice(["plain", "jwt"]), show_default="plain",
               help="One configuration file, or operator mode with JWTs and credentials files.")  # fmt: skip
-@click.option("--login", type=click.Choice(["password", "nkey", "mtls"]), default=None, show_default="nkey",
+@click.option("--login", type=click.Choice(["password", "nkey", "mtls"]), show_default="nkey",
               help="How users of the plain form log in; mpcium's nodes know no NKeys: a password then.")  # fmt: skip
 @click.option(
     "--authorizer",
@@ -33,85 +39,112 @@ from initiator.natsconfig.order import Form, LoginKind, Order, Written
 @click.option(
     "--operator", "operators", metavar="NAME", multiple=True, help="One who uses freeze, stopline, dlq, top and check."
 )
+@click.option("--drop", metavar="USER", multiple=True, help="A login that goes; repeatable.")
 @click.option("--host", "hosts", metavar="NAME", multiple=True,
               help="A name or address of the server, for its certificate; without one there is no TLS.")  # fmt: skip
-@click.option(
-    "--listen", metavar="HOST:PORT", default="127.0.0.1:4222", show_default=True, help="The server's address."
-)
-@click.option("--leaf-listen", metavar="HOST:PORT", default="127.0.0.1:7422", show_default=True,
+@click.option("--listen", metavar="HOST:PORT", show_default="127.0.0.1:4222", help="The server's address.")
+@click.option("--leaf-listen", metavar="HOST:PORT", show_default="127.0.0.1:7422",
               help="JWT form: where the nodes' own server comes in.")  # fmt: skip
-@click.option("--nodes-listen", metavar="HOST:PORT", default="127.0.0.1:4223", show_default=True,
+@click.option("--nodes-listen", metavar="HOST:PORT", show_default="127.0.0.1:4223",
               help="JWT form: the address of that server.")  # fmt: skip
-@click.option("--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Certificates hold so long.")
-@click.option("--expire", is_flag=True, help="JWT form: credentials hold no longer either; a later run renews them.")
-@click.option("--revoke", metavar="USER", multiple=True, help="JWT form: make a login void, and a new one.")
+@click.option("--days", type=click.IntRange(1, 3650), show_default="365", help="Certificates hold so long.")
+@click.option("--expire/--no-expire", default=None,
+              help="JWT form: credentials hold no longer either; a later run renews them.")  # fmt: skip
+@click.option("--revoke", metavar="USER", multiple=True, help="Make a login void, and a new one; not of certificates.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def nats_config(
-    context: CliContext, folder: Path, form: str, login: str | None, authorizers: tuple[str, ...],
-    auditors: tuple[str, ...], operators: tuple[str, ...], hosts: tuple[str, ...], listen: str, leaf_listen: str,
-    nodes_listen: str, days: int, expire: bool, revoke: tuple[str, ...], as_json: bool,
+    context: CliContext, /, folder: Path, authorizers: tuple[str, ...], auditors: tuple[str, ...],
+    operators: tuple[str, ...], as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Write nats-server's configuration into FOLDER: an account for the daemon, the nodes, every client of the
     settings and every authorizer of the policy, with what each may do and hear, and a new key or password for each,
     readable for you alone.
 
-    Run it again after the clients changed: keys and passwords that are there stay.
+    Run it again after the clients changed, with what is new: options that it was given before hold on, keys and
+    passwords that are there stay, and a login goes by --drop alone.
     """
-    if form == "jwt" and login:
-        raise click.UsageError(f"--login: expected none with --form jwt (all have credentials), got {login}")
-    if revoke and form != "jwt":
-        raise click.UsageError("--revoke: expected --form jwt; else remove the login's files and run this again")
+    from initiator.natsconfig import folder as folders
+    from initiator.natsconfig.keyring import Keyring
+
     settings = context.load().settings
-    parties = _parties(settings, authorizers, auditors, operators)
-    order = Order(
-        parties=parties, form=cast("Form", form), login=cast("LoginKind", login or "nkey"), hosts=hosts, listen=listen,
-        leaf_listen=leaf_listen, nodes_listen=nodes_listen, days=days, expire=expire, revoke=revoke,
-    )  # fmt: skip
-    _tell(folder, order, write(folder, order), as_json=as_json)
+    _keep_out(folder, context.config_path)
+    keyring = Keyring(folder.absolute())
+    told = folders.read(keyring)
+    before = told.parties() if told else ((), (), ())
+    parties = _parties(settings, before, (authorizers, auditors, operators), options["drop"])
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    order = Order(parties=parties, **((told.options() if told else {}) | given))
+    _check(order, given)
+    write(keyring, order)
+    _tell(keyring, order, folders.moved(told, order), as_json=as_json)
 
 
-def _parties(
-    settings: Settings, authorizers: tuple[str, ...], auditors: tuple[str, ...], operators: tuple[str, ...]
-) -> Parties:
+def _keep_out(folder: Path, config_path: str | None) -> None:
+    """Raises HaltError where the configuration in use would lie among the files that are written."""
+    path = config_path or os.environ.get("INITIATOR_CONFIG")
+    if path and Path(path).resolve().is_relative_to(folder.resolve()):
+        reason = "lies in the folder that is written, which has an initiator.yaml of its own"
+        raise HaltError(Code.CONFIG_INVALID, reason, field=path, hint="keep the daemon's configuration elsewhere")
+
+
+def _check(order: Order, given: Mapping[str, Any]) -> None:
+    if order.form == "jwt" and "login" in given:
+        raise click.UsageError(f"--login: expected none with --form jwt (all have credentials), got {order.login}")
+    if order.form == "plain" and order.expire:
+        raise click.UsageError("--expire: expected --form jwt; in plain form certificates alone end, after --days")
+    if order.revoke and (order.form, order.login) == ("plain", "mtls"):
+        raise click.UsageError("--revoke: nats-server reads no revocation lists: make a new authority (docs/nats.md)")
+
+
+Names = tuple[Sequence[str], Sequence[str], Sequence[str]]
+"""Authorizers, auditors, operators."""
+
+
+def _parties(settings: Settings, before: Names, given: Names, drop: Collection[str]) -> Parties:
+    """Who is named now, and who was before and is not dropped."""
     nodes = settings.mpcium.nats or settings.nats
-    named = load_policy(settings.policy.file).authorizers if settings.policy.file else {}
+    of_policy = tuple(load_policy(settings.policy.file).authorizers) if settings.policy.file else ()
+    users = (authorizer_user, auditor_user, operator_user)
+    kept = [[name for name in names if user(name) not in drop] for names, user in zip(before, users, strict=True)]
     return Parties(
         clients={name: client.operations for name, client in settings.clients.items()},
-        authorizers=tuple(dict.fromkeys((*named, *authorizers))),
-        auditors=auditors,
-        operators=operators,
+        authorizers=tuple(dict.fromkeys((*kept[0], *of_policy, *given[0]))),
+        auditors=tuple(dict.fromkeys((*kept[1], *given[1]))),
+        operators=tuple(dict.fromkeys((*kept[2], *given[2]))),
         client_id=settings.mpcium.scoped_client_id,
         domain=settings.nats.jetstream_domain,
         nodes_domain=nodes.jetstream_domain,
     )
 
 
-def write(folder: Path, order: Order) -> Written:
+def write(keyring: Keyring, order: Order) -> None:
     """Write the configuration; raises HaltError."""
     from initiator.natsconfig import jwtform, plainform
-    from initiator.natsconfig.keyring import Keyring
 
-    keyring = Keyring(folder.absolute())
     now = datetime.datetime.now(datetime.UTC)
     (jwtform if order.form == "jwt" else plainform).write(keyring, order, now)
-    return Written(made=keyring.made, changed=keyring.changed, strays=list(keyring.strays("logins")))
 
 
-def _tell(folder: Path, order: Order, written: Written, *, as_json: bool) -> None:
+def _tell(keyring: Keyring, order: Order, moved: Sequence[str], *, as_json: bool) -> None:
+    did = {"made": keyring.made, "wrote": keyring.changed, "gone": keyring.removed}
+    unused = list(keyring.strays("logins"))
     if as_json:
-        told = {"folder": str(folder), "made": written.made, "changed": written.changed, "unused": written.strays}
-        click.echo(json.dumps(told))
+        told = {"folder": str(keyring.folder), "made": did["made"], "changed": did["wrote"], "removed": did["gone"]}
+        click.echo(json.dumps(told | {"unused": unused, "moved": moved}))
         return
-    for word, names in (("made", written.made), ("wrote", written.changed)):
+    for word, names in did.items():
         for name in names:
             click.echo(f"{word:<6} {name}")
-    if not written.made and not written.changed:
+    if not any(did.values()):
         click.echo("nothing changed")
-    for name in written.strays:
-        click.echo(f"unused {name}: it opens nothing any more; remove it", err=True)
+    for name in unused:
+        click.echo(f"unused {name}: no login has it; remove it", err=True)
+    for words in moved:
+        click.echo(f"{words}: nats.conf and leaf.conf are yours, change it there", err=True)
     if not order.parties.clients:
         click.echo("no client in the settings: nobody may ask for anything", err=True)
     if not order.hosts:
         click.echo("no TLS (--host): only where nobody else can listen", err=True)
-    click.echo(f"\nnats-server -c {folder / 'nats.conf'}  (after a change: nats-server --signal reload)")
+    more = f"\nnats-server -c {keyring.folder / 'leaf.conf'}" if order.form == "jwt" else ""
+    click.echo(f"\nnats-server -c {keyring.folder / 'nats.conf'}{more}\nafter a change: nats-server --signal reload")

@@ -131,7 +131,7 @@ def layout(parties: Parties) -> Layout:
         grants += given
     for name in parties.auditors:
         given = _auditor_grants(name, api_prefix(parties.domain))
-        accounts.append(_account(f"AUDITOR_{name}", f"auditor-{name}", given))
+        accounts.append(_account(f"AUDITOR_{name}", auditor_user(name), given))
         grants += given
     accounts.append(Account(name=SYSTEM, users=(User(name=ADMIN),)))
     found = Layout(accounts=tuple(accounts), grants=tuple(grants))
@@ -150,6 +150,14 @@ def authorizer_account(authorizer: str) -> str:
 def authorizer_user(authorizer: str) -> str:
     """Its login; the prefix keeps it apart from a client of the same name."""
     return f"authorizer-{authorizer}"
+
+
+def auditor_user(auditor: str) -> str:
+    return f"auditor-{auditor}"
+
+
+def operator_user(operator: str) -> str:
+    return f"operator-{operator}"
 
 
 def api_prefix(domain: str | None) -> str:
@@ -231,7 +239,7 @@ def _operator(name: str, api: str) -> User:
     )
     orders = (subjects.ORDERS, f"{subjects.LIMITS}.*", subjects.ROLLCALL)
     return User(
-        name=f"operator-{name}",
+        name=operator_user(name),
         publish=("initiator.request.*.*", subjects.HEALTH, *orders, *(f"{api}.{call}" for call in (*calls, *letters))),
         subscribe=("initiator.out.>", _OUR_INBOX),
     )

@@ -51,6 +51,19 @@ def for_server(
     return _leaf(ca_pem, ca_key, key_pem, "nats-server", [ExtendedKeyUsageOID.SERVER_AUTH], now, days, names)
 
 
+def is_for(pem: bytes, hosts: Sequence[str]) -> bool:
+    """Whether a server's certificate has these names, and no other.
+
+    Raises:
+        ValueError: it is no certificate of a server.
+    """
+    try:
+        names = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        raise ValueError("no names") from None
+    return set(names.value) == {_host(host) for host in hosts}
+
+
 def for_user(ca_pem: bytes, ca_key: bytes, key_pem: bytes, user: str, now: datetime.datetime, days: int) -> bytes:
     """A client's certificate: nats-server's `verify_and_map` takes its subject for the user's name."""
     return _leaf(ca_pem, ca_key, key_pem, user, [ExtendedKeyUsageOID.CLIENT_AUTH], now, days, None)

@@ -1,32 +1,22 @@
 """A folder with a configuration in operator mode: an operator, accounts and users as JWTs, and credentials files.
 
 What was minted stays as long as it says what it should: a second run with one client more changes the daemon's
-account, which gives something to one more, and adds an account. Whoever holds `keys/` may change everything.
+account, which gives something to one more, and adds an account. Whoever holds `keys/` may change everything. A JWT
+holds as long as its account does, unless its key is revoked there: see `userkeys`.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
 import time
 from functools import partial
 
 from initiator.core.accounts import NODE, NODES, SYSTEM, Account, Grant, Layout, User
-from initiator.errors import Code, HaltError
-from initiator.natsconfig import claims, nkey, plain, token
+from initiator.natsconfig import claims, folder, nkey, plain, token
 from initiator.natsconfig.keyring import Keyring
-from initiator.natsconfig.order import (
-    ABOUT,
-    Authority,
-    Order,
-    hold_form,
-    layout_of,
-    logins_of,
-    server_text,
-    tls_block,
-    url_of,
-)
+from initiator.natsconfig.order import ABOUT, Authority, Order, layout_of, logins_of, server_text, tls_block, url_of
 from initiator.natsconfig.plainform import by_password, pair_of
+from initiator.natsconfig.userkeys import UserKeys
 
 _JWT = ("-----BEGIN NATS USER JWT-----\n", "\n------END NATS USER JWT------\n")
 _SEED = ("-----BEGIN USER NKEY SEED-----\n", "\n------END USER NKEY SEED------\n")
@@ -39,43 +29,58 @@ def write(keyring: Keyring, order: Order, now: datetime.datetime) -> None:
         HaltError: a name, a file or the folder is not as it must be.
     """
     found = layout_of(order)
-    hold_form(keyring, order)
+    going = folder.hold(keyring, order, found)
     if order.hosts:
         Authority(keyring, order.days, now).server(order.hosts)
-    mint = _Mint(keyring, order, found, int(now.timestamp()))
     for name in order.revoke:
-        mint.revoke(name)
+        folder.void(keyring, name)
+    for name, account in going.items():
+        _let_go(keyring, found, name, account)
+    mint = _Mint(keyring, order, found, int(now.timestamp()))
+    fields = {user.name: mint.login(account, user) for account, user in found.users()}
     keyring.file("accounts.conf", ABOUT + mint.accounts())
+    keyring.file("leaf-accounts.conf", _leaf_accounts(keyring))
     tls = tls_block(keyring.folder, mutual=False).replace("\n", "\n  ") if order.hosts else ""
-    inside = f"\n  listen: {json.dumps(order.leaf_listen)}\n  {tls}".rstrip()
+    inside = f"\n  listen: {plain.quoted(order.leaf_listen)}\n  {tls}".rstrip()
     more = f"# the nodes' own server comes in here (leaf.conf)\nleafnodes {{{inside}\n}}"
     keyring.file("nats.conf", server_text(keyring, order, mutual=False, more=more), once=True)
     keyring.file("leaf.conf", _leaf(keyring, order), once=True)
-    fields = {user.name: mint.login(account, user) for account, user in found.users()}
     fields[NODE] = {"user": NODE, "password_file": f"logins/{NODE}.password"}
     logins_of(keyring, order, found, fields, nodes_at=url_of(order, order.nodes_listen))
+    folder.forget(keyring, order, found)
+
+
+def _let_go(keyring: Keyring, found: Layout, user: str, account: str) -> None:
+    """Take a login's files away, and the account's where it goes with it: then all that it signed is void."""
+    folder.let_go(keyring, user)
+    if all(one.name != account for one in found.accounts):
+        keyring.remove(f"jwt/{account}.jwt")
+        keyring.remove(f"keys/{account}.nk")
+
+
+def _leaf_accounts(keyring: Keyring) -> str:
+    """The nodes' login: they know no credentials files, only passwords and certificates (wire trap 4)."""
+    login = plain.user_line(User(name=NODE), by_password(keyring, NODE))
+    return f"{ABOUT}accounts {{\n  {NODES} {{ users: [ {{ {login} }} ] }}\n}}\n"
 
 
 def _leaf(keyring: Keyring, order: Order) -> str:
-    """The nodes' own server: they know no credentials files, only passwords and certificates (wire trap 4)."""
-    login = plain.user_line(User(name=NODE), by_password(keyring, NODE))
+    """The nodes' own server."""
     remote = {
         "url": url_of(order, order.leaf_listen).replace("nats://", "nats-leaf://"),
         "account": NODES,
         "credentials": str(keyring.path(f"logins/{NODE}.creds")),
     }
-    fields = ", ".join(f"{name}: {json.dumps(value)}" for name, value in remote.items())
+    fields = ", ".join(f"{name}: {plain.quoted(value)}" for name, value in remote.items())
     if order.hosts:
-        fields += f", tls {{ ca_file: {json.dumps(str(keyring.path('tls/ca.pem')))} }}"
+        fields += f", tls {{ ca_file: {plain.quoted(str(keyring.path('tls/ca.pem')))} }}"
     tls = tls_block(keyring.folder, mutual=False) + "\n" if order.hosts else ""
     return f"""# Written once by `initiator nats-config`, and yours from then on: the server that the nodes log in to.
 # It holds no streams of its own; everything passes on into the account {NODES} of the others' server.
 server_name: nats-nodes-1
-listen: {json.dumps(order.nodes_listen)}
+listen: {plain.quoted(order.nodes_listen)}
 max_payload: 1MB
-{tls}accounts {{
-  {NODES} {{ users: [ {{ {login} }} ] }}
-}}
+{tls}include leaf-accounts.conf
 leafnodes {{ remotes: [ {{ {fields} }} ] }}
 # without it a server that holds no streams keeps JetStream's subjects to itself; nats-server 2.15 warns of its name
 default_js_domain: {{ {NODES}: "" }}
@@ -90,6 +95,7 @@ class _Mint:
         self._operator = self._key("keys/operator.nk", nkey.OPERATOR)
         self._keys = {one.name: self._key(f"keys/{one.name}.nk", nkey.ACCOUNT) for one in found.accounts}
         self._names = {name: pair.public for name, pair in self._keys.items()}
+        self._users = UserKeys(keyring, max(self._now, int(time.time())))
 
     def _key(self, name: str, kind: int) -> nkey.Pair:
         return pair_of(self._keyring, name, self._keyring.secret(name, partial(nkey.make, kind)), kind)
@@ -97,7 +103,8 @@ class _Mint:
     # --- accounts
 
     def accounts(self) -> str:
-        """`accounts.conf`."""
+        """`accounts.conf`; all logins are made before: keys that are in use no more are revoked in it."""
+        self._users.close()
         about = claims.operator() | {"system_account": self._names[SYSTEM]}
         operator = self._token("jwt/operator.jwt", self._operator, self._operator.public, "initiator", about)
         preload = "\n".join(f"  {self._names[one.name]}: {self._account(one)}" for one in self._found.accounts)
@@ -107,7 +114,7 @@ class _Mint:
         )
 
     def _account(self, one: Account) -> str:
-        revoked = self._revoked().get(one.name)
+        revoked = self._users.revoked(one.name)
         about = claims.account(self._found, one, self._names, self._activation, revoked)
         return self._token(f"jwt/{one.name}.jwt", self._operator, self._names[one.name], one.name, about)
 
@@ -117,8 +124,7 @@ class _Mint:
         return token.mint(giver, taker, grant.subject, claims.activation(grant), self._now)
 
     def _token(self, name: str, issuer: nkey.Pair, subject: str, called: str, about: claims.Claims) -> str:
-        path = self._keyring.path(name)
-        known = path.read_text("utf-8").strip() if path.exists() else ""
+        known = (self._keyring.text(name) or "").strip()
         if not token.says(known, issuer, subject, about):
             known = token.mint(issuer, subject, called, about, self._now)
         self._keyring.file(name, f"{known}\n")
@@ -129,8 +135,11 @@ class _Mint:
     def login(self, account: Account, user: User) -> dict[str, str]:
         """A user's credentials file: its key stays, its JWT is minted anew where it may other things or soon ends."""
         name = f"logins/{user.name}.creds"
-        content = self._keyring.secret(name, partial(self._new_login, account, user)).decode()
-        if not self._holds(content, account, user):
+        self._keyring.secret(name, partial(self._new_login, account, user))
+        content = self._keyring.text(name) or ""
+        public = pair_of(self._keyring, name, _inside(content, _SEED).encode(), nkey.USER).public
+        self._users.use(account.name, public, name)
+        if not self._holds(content, account, user, public):
             self._keyring.replace(name, self._credentials(account, user, _inside(content, _SEED)))
         return {"creds_file": name}
 
@@ -144,35 +153,14 @@ class _Mint:
         jwt = token.mint(self._keys[account.name], pair.public, user.name, about, self._now, expires)
         return f"{_JWT[0]}{jwt}{_JWT[1]}\n{_SEED[0]}{seed}{_SEED[1]}".encode()
 
-    def _holds(self, content: str, account: Account, user: User) -> bool:
-        jwt, seed = _inside(content, _JWT), _inside(content, _SEED)
-        public = pair_of(self._keyring, f"logins/{user.name}.creds", seed.encode(), nkey.USER).public
+    def _holds(self, content: str, account: Account, user: User, public: str) -> bool:
+        jwt = _inside(content, _JWT)
         if not token.says(jwt, self._keys[account.name], public, claims.user(user)):
             return False
         expires = token.body_of(jwt).get("exp")
         if not self._order.expire:
             return expires is None
         return expires is not None and expires - self._now > self._order.days * 86_400 / 2
-
-    # --- revocation
-
-    def revoke(self, user: str) -> None:
-        """What this user holds is void from now on; it gets a new login."""
-        path = self._keyring.path(f"logins/{user}.creds")
-        if not path.exists():
-            raise HaltError(Code.CONFIG_INVALID, "expected credentials to revoke, there are none", field=str(path))
-        account = next(account.name for account, one in self._found.users() if one.name == user)
-        name = f"logins/{user}.creds"
-        public = pair_of(self._keyring, name, _inside(path.read_text("utf-8"), _SEED).encode(), nkey.USER).public
-        revoked = self._revoked()
-        revoked.setdefault(account, {})[public] = max(self._now, int(time.time()))
-        self._keyring.file("revoked.json", json.dumps(revoked, indent=2) + "\n")
-        path.unlink()
-
-    def _revoked(self) -> dict[str, dict[str, int]]:
-        path = self._keyring.path("revoked.json")
-        found: dict[str, dict[str, int]] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        return found
 
 
 def _inside(content: str, marks: tuple[str, str]) -> str:

@@ -1,7 +1,7 @@
 """A folder of keys: made once in files of their owner's alone, and never overwritten.
 
 Invariants: a secret is written to a new file of mode 0600 or not at all; a secret that is there is used as it is; one
-that others can read is refused, since it is none any more.
+that others can read is refused, since it is none any more. Certificates are no secrets: others may read them.
 """
 
 from __future__ import annotations
@@ -23,15 +23,20 @@ class Keyring:
     Attributes:
         made: the secrets that this run made, as paths in the folder.
         changed: the other files that this run wrote.
+        removed: the files that this run took away.
 
     Raises:
-        HaltError: `CONFIG_INVALID`: the folder cannot be made or written.
+        HaltError: `CONFIG_INVALID`: the folder's name can stand in no configuration.
     """
 
     def __init__(self, folder: Path) -> None:
+        if not str(folder).isprintable():  # nor could any server or YAML reader be told of it in one way
+            reason = f"expected a path of printable characters, got {ascii(str(folder))[:128]}"
+            raise HaltError(Code.CONFIG_INVALID, reason, field="FOLDER")
         self.folder = folder
         self.made: list[str] = []
         self.changed: list[str] = []
+        self.removed: list[str] = []
         self._used: set[str] = set()
 
     def path(self, name: str) -> Path:
@@ -41,33 +46,65 @@ class Keyring:
         """The secret of that name, made if it is not there.
 
         Raises:
-            HaltError: it is there, but not for us alone.
+            HaltError: it is there, but not for us alone; or it cannot be read or written.
         """
+        return self._once(name, make, _OTHERS)
+
+    def certificate(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """What is made once like a secret, and is none: everybody may read it. Raises HaltError."""
+        return self._once(name, make, 0)
+
+    def _once(self, name: str, make: Callable[[], bytes], not_for: int) -> bytes:
         self._used.add(name)
         try:
-            found = self._read(name)
+            found = self._read(name, not_for)
             if found is not None:
                 return found
             content = make()
             self._write_new(name, content)
         except OSError as error:
-            raise _unusable(self.path(name), str(error.strerror)) from None
+            raise unusable(self.path(name), str(error.strerror)) from None
         self.made.append(name)
         return content
 
-    def _read(self, name: str) -> bytes | None:
+    def _read(self, name: str, not_for: int) -> bytes | None:
         path = self.path(name)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         with os.fdopen(descriptor, "rb") as file:
-            if mode := os.fstat(descriptor).st_mode & _OTHERS:
-                raise _unusable(path, f"expected mode 0600, got one that others may use ({mode:03o})", "chmod 600 it")
+            if mode := os.fstat(descriptor).st_mode & not_for:
+                raise unusable(path, f"expected mode 0600, got one that others may use ({mode:03o})", "chmod 600 it")
             content = file.read()
         if not content:
-            raise _unusable(path, "empty", "remove it: a new one is made")
+            raise unusable(path, "empty", "remove it: a new one is made")
         return content
+
+    def text(self, name: str) -> str | None:
+        """What a file says; None where there is none.
+
+        Raises:
+            HaltError: it is no text, or cannot be read.
+        """
+        try:
+            return self.path(name).read_text("utf-8")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unusable(self.path(name), str(error.strerror)) from None
+        except UnicodeDecodeError:
+            raise unusable(self.path(name), "expected text in UTF-8") from None
+
+    def remove(self, name: str) -> None:
+        """Take a file away that opens nothing any more, if it is there. Raises HaltError."""
+        try:
+            self.path(name).unlink()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unusable(self.path(name), str(error.strerror)) from None
+        self.removed.append(name)
 
     def _write_new(self, name: str, content: bytes) -> None:
         path = self.path(name)
@@ -85,26 +122,35 @@ class Keyring:
         self._used.add(name)
         path = self.path(name)
         try:
-            if path.exists() and (once or path.read_text("utf-8") == content):
+            if path.exists() and (once or path.read_bytes() == content.encode()):
                 return
-            self.replace(name, content.encode())
         except OSError as error:
-            raise _unusable(path, str(error.strerror)) from None
+            raise unusable(path, str(error.strerror)) from None
+        self.replace(name, content.encode())
 
     def replace(self, name: str, content: bytes) -> None:
-        """A file anew, all at once; a secret's around the same secret (as a user's JWT beside its seed)."""
+        """A file anew, all at once; a secret's around the same secret (as a user's JWT beside its seed).
+
+        Raises:
+            HaltError: it cannot be written.
+        """
         beside = f"{name}.{secrets.token_hex(6)}"
-        self._write_new(beside, content)
-        self.path(beside).replace(self.path(name))
-        self.changed.append(name)
+        try:
+            self._write_new(beside, content)
+            self.path(beside).replace(self.path(name))
+        except OSError as error:
+            raise unusable(self.path(name), str(error.strerror)) from None
+        if name not in self.changed:
+            self.changed.append(name)
 
     def strays(self, under: str) -> Iterator[str]:
-        """Files there that this run had no use for: what they open is open no more."""
+        """Files there that this run had no use for."""
         for path in sorted(self.path(under).glob("*")):
             name = str(path.relative_to(self.folder))
             if name not in self._used:
                 yield name
 
 
-def _unusable(path: Path, reason: str, hint: str | None = None) -> HaltError:
+def unusable(path: Path, reason: str, hint: str | None = None) -> HaltError:
+    """A file that is not as it must be."""
     return HaltError(Code.CONFIG_INVALID, reason, field=str(path), hint=hint)

@@ -14,8 +14,8 @@ Login = Mapping[str, str]
 
 
 def quoted(text: str) -> str:
-    """A text that the server takes as it is, `$` included."""
-    return json.dumps(text)
+    r"""A text that the server takes as it is, `$` included. Of JSON's escapes it knows `\"` and `\\`, and no `\u`."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def password(user: str, value: str) -> Login:

@@ -7,9 +7,9 @@ from functools import partial
 
 from initiator.core.accounts import NODE, Layout
 from initiator.errors import Code, HaltError
-from initiator.natsconfig import certificates, nkey, plain
-from initiator.natsconfig.keyring import Keyring
-from initiator.natsconfig.order import ABOUT, Authority, Order, hold_form, layout_of, logins_of, server_text
+from initiator.natsconfig import certificates, folder, nkey, plain
+from initiator.natsconfig.keyring import Keyring, unusable
+from initiator.natsconfig.order import ABOUT, Authority, Order, layout_of, logins_of, server_text
 
 
 def write(keyring: Keyring, order: Order, now: datetime.datetime) -> None:
@@ -19,7 +19,10 @@ def write(keyring: Keyring, order: Order, now: datetime.datetime) -> None:
         HaltError: a name, a file or the folder is not as it must be.
     """
     found = layout_of(order)
-    hold_form(keyring, order)
+    for name in folder.hold(keyring, order, found):
+        folder.let_go(keyring, name)
+    for name in order.revoke:
+        folder.void(keyring, name)
     mutual = order.login == "mtls"
     authority = Authority(keyring, order.days, now) if order.hosts else None
     if authority is not None:
@@ -28,6 +31,7 @@ def write(keyring: Keyring, order: Order, now: datetime.datetime) -> None:
     keyring.file("accounts.conf", ABOUT + plain.accounts_block(found, shown))
     keyring.file("nats.conf", server_text(keyring, order, mutual=mutual), once=True)
     logins_of(keyring, order, found, fields)
+    folder.forget(keyring, order, found)
 
 
 def _users(
@@ -58,14 +62,14 @@ def pair_of(keyring: Keyring, name: str, seed: bytes, kind: int) -> nkey.Pair:
     try:
         return nkey.Pair(seed, kind)
     except ValueError as error:
-        raise HaltError(Code.CONFIG_INVALID, str(error), field=str(keyring.path(name))) from None
+        raise unusable(keyring.path(name), str(error)) from None
 
 
 def by_password(keyring: Keyring, user: str) -> plain.Login:
     """A login by password, of which the server is told the hash.
 
     Raises:
-        HaltError: there is no library for bcrypt.
+        HaltError: there is no library for bcrypt, or the password is none for it.
     """
     try:
         from initiator.natsconfig import passwords
@@ -73,10 +77,12 @@ def by_password(keyring: Keyring, user: str) -> plain.Login:
         reason = "passwords need the library bcrypt, for the hashes that the server's configuration holds"
         hint = "pip install 'initiator[nats]'"
         raise HaltError(Code.CONFIG_INVALID, reason, field="--login", hint=hint) from None
-    word = keyring.secret(f"logins/{user}.password", passwords.make).rstrip(b"\r\n")
-    name = f"logins/{user}.bcrypt"
-    known = keyring.secret(name, lambda: passwords.hashed(word))
+    name, hashes = f"logins/{user}.password", f"logins/{user}.bcrypt"
+    word = keyring.secret(name, passwords.make).rstrip(b"\r\n")
+    if problem := passwords.problem(word):
+        raise unusable(keyring.path(name), problem)
+    known = keyring.secret(hashes, lambda: passwords.hashed(word))
     if not passwords.matches(word, known):  # its password was made anew
         known = passwords.hashed(word)
-        keyring.replace(name, known)
+        keyring.replace(hashes, known)
     return {"user": plain.quoted(user), "password": plain.quoted(known.decode())}

@@ -8,11 +8,11 @@ import json
 import os
 import signal
 import ssl
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import nats
 import yaml
@@ -25,7 +25,9 @@ from initiator.core.spki import p256_public_key
 from initiator.dev import servers
 from initiator.dev.nodes.cluster import SimulatedCluster
 from initiator.dev.nodes.config import AuthorizerKey, NodesConfig, Timing
+from initiator.natsconfig import passwords
 from tests.support.environment import environment
+from tests.support.typed import initiator
 
 CHAIN_CODE = "33" * 32
 KINDS: dict[str, tuple[str, ...]] = {
@@ -50,18 +52,19 @@ class Deployment:
         self._ports = {name: f"127.0.0.1:{servers.free_port()}" for name in ("listen", "leaf-listen", "nodes-listen")}
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.set_clients(clients)
-        self.server: asyncio.subprocess.Process | None = None
+        self._servers: dict[str, asyncio.subprocess.Process] = {}
 
     def set_clients(self, clients: Mapping[str, Any]) -> None:
         self._clients = dict(clients)
         self.config.write_text(json.dumps({"clients": self._clients}))
 
-    def generate(self, *more: str) -> dict[str, Any]:
-        """Run the command; returns what it told."""
+    def generate(self, *more: str, but: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Run the command, with more words than each time, and without those of `but`; returns what it told."""
         ports = [word for name, where in self._ports.items() for word in (f"--{name}", where)]
-        command = [sys.executable, "-m", "initiator", "--config", str(self.config), "nats-config", str(self.out)]
-        words = [*command, *KINDS[self.kind], *OTHERS, *ports, *more, "--json"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environment())
+        others = (word for pair in zip(OTHERS[::2], OTHERS[1::2], strict=True) if pair != but for word in pair)
+        words = ["--config", str(self.config), "nats-config", str(self.out), *KINDS[self.kind], *others, *ports, *more]
+        with patch.object(passwords, "_COST", 4):  # what a login costs the server's processor is not what is tested
+            done = initiator(*words, "--json")
         assert done.returncode == 0, done.stderr
         told: dict[str, Any] = json.loads(done.stdout)
         return told
@@ -72,33 +75,32 @@ class Deployment:
     async def serving(self) -> AsyncIterator[Deployment]:
         """nats-server, and in JWT form the nodes' own beside it."""
         async with contextlib.AsyncExitStack() as exits:
-            self.server = await self._start(exits, "nats.conf", self._ports["listen"])
+            await self._start(exits, "nats.conf", self._ports["listen"])
             if self.kind.startswith("jwt"):
                 await self._start(exits, "leaf.conf", self._ports["nodes-listen"])
                 await self._told("leaf.conf", "Leafnode connection created", 0)
             yield self
 
-    async def _start(self, exits: contextlib.AsyncExitStack, name: str, where: str) -> asyncio.subprocess.Process:
+    async def _start(self, exits: contextlib.AsyncExitStack, name: str, where: str) -> None:
         output = exits.enter_context((self.folder / f"{name}.log").open("ab"))
         command = [servers.nats_server_binary(), "-c", str(self.out / name)]
-        child = await exits.enter_async_context(servers.process(command, output=output))
+        self._servers[name] = child = await exits.enter_async_context(servers.process(command, output=output))
         host, _, port = where.rpartition(":")
         async with asyncio.timeout(20):
             while True:
                 with contextlib.suppress(OSError):
                     _, writer = await asyncio.open_connection(host, int(port))
                     writer.close()
-                    return child
+                    return
                 assert child.returncode is None, (self.folder / f"{name}.log").read_text()[-2000:]
                 await asyncio.sleep(0.02)
 
-    async def reload(self) -> None:
-        """The server takes over what a further run has written."""
-        assert self.server is not None
+    async def reload(self, name: str = "nats.conf") -> None:
+        """A server takes over what a further run has written."""
         told = "Reloaded server configuration"
-        before = (self.folder / "nats.conf.log").read_text().count(told)
-        os.kill(self.server.pid, signal.SIGHUP)
-        await self._told("nats.conf", told, before)
+        before = (self.folder / f"{name}.log").read_text().count(told)
+        os.kill(self._servers[name].pid, signal.SIGHUP)
+        await self._told(name, told, before)
 
     async def _told(self, name: str, text: str, before: int) -> None:
         """Wait until a server's log says something once more than before."""

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import stat
 from pathlib import Path
 
 import pytest
+import yaml
 
+from initiator.config.load import load_settings
 from initiator.core.accounts import DAEMON_AT_NODES, Parties, layout
 from initiator.core.model import Operation
 from initiator.errors import HaltError
 from initiator.natsconfig import jwtform, nkey, passwords, plain, plainform, token
 from initiator.natsconfig.keyring import Keyring
-from initiator.natsconfig.order import Order
+from initiator.natsconfig.order import Order, url_of
 
 NOW = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
 ALL = tuple(Operation)
+
+
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "_COST", 4)
 
 
 def order(**more: object) -> Order:
@@ -42,11 +50,12 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_link_in_the_place_of_a_key_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "logins").mkdir()
-    elsewhere = tmp_path / "elsewhere"
-    (tmp_path / "logins" / "payments.nk").symlink_to(elsewhere)
+    plainform.write(Keyring(tmp_path / "nats"), order(), NOW)
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "nats" / "logins" / "payments.nk"
+    link.unlink()
+    link.symlink_to(elsewhere)
     with pytest.raises(HaltError):
-        plainform.write(Keyring(tmp_path), order(), NOW)
+        plainform.write(Keyring(tmp_path / "nats"), order(), NOW)
     assert not elsewhere.exists()
 
 
@@ -63,7 +72,8 @@ def test_a_second_run_changes_nothing_and_a_client_more_adds_its_own(form: str, 
     assert all("late" in name for name in more.made)
     kept = {path for path, content in before.items() if path.read_bytes() == content}
     changed = {path.name for path in before.keys() - kept}
-    assert changed == ({"accounts.conf"} if form == "plain" else {"accounts.conf", "INITIATOR.jwt"})
+    own = {"INITIATOR.jwt", "users.json"} if form == "jwt" else set()
+    assert changed == {"accounts.conf", "order.json"} | own
 
 
 def test_credentials_are_renewed_in_their_second_half_around_the_same_key(tmp_path: Path) -> None:
@@ -85,10 +95,12 @@ def test_the_server_is_told_no_secret(tmp_path: Path) -> None:
     for path in (tmp_path / "logins").glob("*.password"):
         assert path.read_text() not in text
     assert passwords.matches((tmp_path / "logins" / "payments.password").read_bytes(), b"$2b$") is False
-    seeds = tmp_path / "other"
-    plainform.write(Keyring(seeds), order(), NOW)
+
+
+def test_the_server_is_told_no_seed(tmp_path: Path) -> None:
+    plainform.write(Keyring(tmp_path / "plain"), order(), NOW)
     jwtform.write(Keyring(tmp_path / "jwt"), order(form="jwt"), NOW)
-    for folder in (seeds, tmp_path / "jwt"):
+    for folder in (tmp_path / "plain", tmp_path / "jwt"):
         text = "".join((folder / name).read_text() for name in ("accounts.conf", "nats.conf"))
         for path in folder.rglob("*.nk"):
             assert path.read_text() not in text
@@ -109,6 +121,65 @@ def test_a_folder_of_another_form_is_refused(tmp_path: Path) -> None:
         jwtform.write(Keyring(tmp_path), order(form="jwt"), NOW)
 
 
+def revocations(folder: Path, account: str) -> dict[str, int]:
+    """As the server is told of them."""
+    body = token.body_of((folder / "jwt" / f"{account}.jwt").read_text())
+    found: dict[str, int] = body["nats"].get("revocations", {})
+    return found
+
+
+def user_key(folder: Path, user: str) -> str:
+    seed = (folder / "logins" / f"{user}.creds").read_text().splitlines()[-2]
+    return nkey.Pair(seed.encode(), nkey.USER).public
+
+
+def test_a_key_that_no_login_holds_any_more_is_revoked_whatever_became_of_its_file(tmp_path: Path) -> None:
+    jwtform.write(Keyring(tmp_path), order(form="jwt"), NOW)
+    first = user_key(tmp_path, "payments")
+    assert revocations(tmp_path, "CLIENT_payments") == {}
+    (tmp_path / "logins" / "payments.creds").unlink()
+    jwtform.write(Keyring(tmp_path), order(form="jwt"), NOW)
+    assert revocations(tmp_path, "CLIENT_payments").keys() == {first}
+    second = user_key(tmp_path, "payments")
+    jwtform.write(Keyring(tmp_path), order(form="jwt", revoke=("payments",)), NOW)
+    assert revocations(tmp_path, "CLIENT_payments").keys() == {first, second}
+    assert user_key(tmp_path, "payments") not in {first, second}
+
+
+def test_an_operator_who_is_dropped_is_revoked_and_stays_so(tmp_path: Path) -> None:
+    parties = Parties(clients={"payments": ALL}, operators=("ann",))
+    jwtform.write(Keyring(tmp_path), order(form="jwt", parties=parties), NOW)
+    key = user_key(tmp_path, "operator-ann")
+    without = order(form="jwt", parties=Parties(clients={"payments": ALL}))
+    with pytest.raises(HaltError, match="nothing names operator-ann any more"):
+        jwtform.write(Keyring(tmp_path), without, NOW)
+    jwtform.write(Keyring(tmp_path), dataclasses.replace(without, drop=("operator-ann",)), NOW)
+    for _ in range(2):
+        assert revocations(tmp_path, "INITIATOR").keys() == {key}
+        assert not list(tmp_path.rglob("*ann*"))
+        jwtform.write(Keyring(tmp_path), without, NOW)
+
+
+def test_a_login_that_was_revoked_is_not_taken_back(tmp_path: Path) -> None:
+    jwtform.write(Keyring(tmp_path), order(form="jwt"), NOW)
+    path = tmp_path / "logins" / "payments.creds"
+    old = path.read_bytes()
+    jwtform.write(Keyring(tmp_path), order(form="jwt", revoke=("payments",)), NOW)
+    path.write_bytes(old)
+    with pytest.raises(HaltError, match="its key was revoked"):
+        jwtform.write(Keyring(tmp_path), order(form="jwt"), NOW)
+
+
+def test_the_nodes_lose_their_password_with_their_login(tmp_path: Path) -> None:
+    jwtform.write(Keyring(tmp_path), order(form="jwt"), NOW)
+    before = {name: (tmp_path / name).read_bytes() for name in ("logins/nodes.password", "leaf-accounts.conf")}
+    jwtform.write(Keyring(tmp_path), order(form="jwt", revoke=("nodes",)), NOW)
+    assert all((tmp_path / name).read_bytes() != content for name, content in before.items())
+    known = (tmp_path / "logins" / "nodes.bcrypt").read_bytes()
+    assert passwords.matches((tmp_path / "logins" / "nodes.password").read_bytes(), known)
+    assert known.decode() in (tmp_path / "leaf-accounts.conf").read_text()
+
+
 @pytest.mark.parametrize(
     ("parties", "said"),
     [
@@ -118,6 +189,8 @@ def test_a_folder_of_another_form_is_refused(tmp_path: Path) -> None:
         (Parties(clients={"authorizer-risk": ALL}, authorizers=("risk",)), "twice"),
         (Parties(clients={}, authorizers=("Risk",)), "authorizer: expected 1 to 64 of a-z"),
         (Parties(clients={}, auditors=(">",)), "auditor: expected"),
+        (Parties(clients={}, domain="hub", nodes_domain="edge"), "expected 'hub', the domain of `nats`"),
+        (Parties(clients={}, domain="a.b"), "expected 1 to 64 of"),
     ],
 )
 def test_names_that_cannot_be(parties: Parties, said: str, tmp_path: Path) -> None:
@@ -141,6 +214,43 @@ def test_a_domain_is_part_of_the_calls() -> None:
     reads = [grant.subject for grant in found.imports("AUDITOR_max") if grant.subject != "initiator.exported.max"]
     assert reads
     assert all(subject.startswith("$JS.hub.API.") for subject in reads)
+
+
+@pytest.mark.parametrize(("domain", "nodes_domain"), [("hub", "hub"), ("hub", None), (None, "hub")])
+def test_a_domain_stands_in_the_servers_file_and_in_logins(
+    domain: str | None, nodes_domain: str | None, tmp_path: Path
+) -> None:
+    parties = Parties(clients={}, operators=("ann",), domain=domain, nodes_domain=nodes_domain)
+    plainform.write(Keyring(tmp_path), order(parties=parties), NOW)
+    assert 'sync_interval: always, domain: "hub" }' in (tmp_path / "nats.conf").read_text()
+    daemon = yaml.safe_load((tmp_path / "initiator.yaml").read_text())
+    operator = yaml.safe_load((tmp_path / "operator-ann.yaml").read_text())
+    assert daemon["nats"].get("jetstream_domain") == operator["nats"].get("jetstream_domain") == domain
+    assert daemon["mpcium"]["nats"].get("jetstream_domain") == nodes_domain
+
+
+def test_an_auditors_login_says_under_which_name_it_exports(tmp_path: Path) -> None:
+    plainform.write(Keyring(tmp_path), order(parties=Parties(clients={}, auditors=("max",))), NOW)
+    settings = load_settings(str(tmp_path / "auditor-max.yaml"), {}, {}).settings
+    assert (settings.audit.exporter, settings.nats.jetstream_domain) == ("max", "initiator")
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:4222", "nats://127.0.0.1:4222"),
+        ("0.0.0.0:5222", "nats://127.0.0.1:5222"),
+        ("[::]:5222", "nats://127.0.0.1:5222"),
+        ("[::1]:5222", "nats://[::1]:5222"),
+        ("nats.internal:4222", "nats://nats.internal:4222"),
+    ],
+)
+def test_where_a_server_is_reached(listen: str, url: str) -> None:
+    assert url_of(order(listen=listen), listen) == url
+
+
+def test_an_address_of_version_6_stands_in_brackets() -> None:
+    assert url_of(order(hosts=("::1", "a.internal")), "[::]:5222") == "tls://[::1]:5222"
 
 
 def test_a_text_with_a_dollar_is_no_variable_unless_it_is_meant() -> None:

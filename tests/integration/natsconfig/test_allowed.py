@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -89,7 +89,7 @@ async def refused(one: Deployment, **login: Any) -> None:
     """Raises where this login comes in."""
     quiet = {"allow_reconnect": False, "max_reconnect_attempts": 0, "connect_timeout": 3, "error_cb": _ignore}
     try:
-        nc = await nats.connect(one.options("payments")["servers"], **(quiet | login))
+        nc = await nats.connect(**({"servers": one.options("payments")["servers"]} | quiet | login))
         await nc.flush(2)
     except (OSError, TimeoutError, NatsError):
         return
@@ -219,29 +219,82 @@ async def test_credentials_end_while_connected(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["jwt", "plain-nkey"])
 async def test_a_revoked_login_is_out_at_once_and_the_new_one_is_in(kind: str, tmp_path: Path) -> None:
     async with serving(tmp_path, kind) as one:
-        suffix = "creds" if kind == "jwt" else "nk"
-        path = one.out / "logins" / f"payments.{suffix}"
-        old = shutil.copy(path, tmp_path / f"old.{suffix}")
-        stolen: dict[str, Any] = {"user_credentials" if kind == "jwt" else "nkeys_seed": str(old)}
+        stolen, closed = await with_a_copy(one, "payments")
+        told = one.generate("--revoke", "payments")
+        assert told["made"] == told["removed"] == [f"logins/payments.{suffix(kind)}"]
+        await one.reload()
+        async with asyncio.timeout(20):
+            await closed.wait()
+        await refused(one, **stolen)
+        nc = await one.connect("payments")
+        await nc.flush()
+        await nc.close()
+
+
+@pytest.mark.parametrize("kind", ["jwt", "plain-nkey"])
+async def test_who_is_dropped_is_out_at_once_and_stays_out_under_the_same_name(kind: str, tmp_path: Path) -> None:
+    """A client, whose account goes with it, and an operator, who shares the daemon's."""
+    async with serving(tmp_path, kind) as one:
+        left = {who: await with_a_copy(one, who) for who in ("treasury", "operator-ann")}
+        stays = await one.connect("payments")
+        one.set_clients({"payments": {}})
+        one.generate("--drop", "treasury", "--drop", "operator-ann", but=("--operator", "ann"))
+        await one.reload()
+        async with asyncio.timeout(20):
+            for _, closed in left.values():
+                await closed.wait()
+        await stays.flush()
+        for stolen, _ in left.values():
+            await refused(one, **stolen)
+        one.set_clients(CLIENTS)
+        one.generate()
+        await one.reload()
+        for who, (stolen, _) in left.items():
+            await refused(one, **stolen)
+            nc = await one.connect(who)
+            await nc.close()
+        await stays.close()
+
+
+def suffix(kind: str) -> str:
+    return "creds" if kind == "jwt" else "nk"
+
+
+async def with_a_copy(one: Deployment, who: str) -> tuple[dict[str, Any], asyncio.Event]:
+    """Somebody connects with a copy of a login; the options of the copy, and when it was thrown out."""
+    copied = shutil.copy(one.out / "logins" / f"{who}.{suffix(one.kind)}", one.folder / f"{who}.copy")
+    stolen: dict[str, Any] = {"user_credentials" if one.kind == "jwt" else "nkeys_seed": str(copied)}
+    closed = asyncio.Event()
+
+    async def note() -> None:
+        closed.set()
+
+    await one.connect(who, closed_cb=note, **stolen)
+    return stolen, closed
+
+
+async def test_the_nodes_are_out_and_in_again_with_their_new_password(tmp_path: Path) -> None:
+    async with serving(tmp_path, "jwt") as one:
+        old = one.options("nodes")
         closed = asyncio.Event()
 
         async def note() -> None:
             closed.set()
 
-        await one.connect("payments", closed_cb=note, **stolen)
-        if kind == "jwt":
-            await asyncio.sleep(1.1)  # issued in the second of its revocation it would count as a new one
-            told = one.generate("--revoke", "payments")
-        else:
-            os.unlink(path)
-            told = one.generate()
-        assert told["made"] == [f"logins/payments.{suffix}"]
+        await one.connect("nodes", closed_cb=note)
+        one.generate("--revoke", "nodes")
         await one.reload()
-        async with asyncio.timeout(5):
+        await one.reload("leaf.conf")
+        async with asyncio.timeout(20):
             await closed.wait()
-        await refused(one, **stolen)
-        nc = await one.connect("payments")
-        await nc.flush()
+        await refused(one, **old)
+        nc = await one.connect("nodes")
+        async with asyncio.timeout(30):  # the leaf comes back with its own new login
+            while True:
+                with contextlib.suppress(NatsError):
+                    await nc.request("$JS.API.INFO", b"", timeout=2)
+                    break
+                await asyncio.sleep(0.1)
         await nc.close()
 
 
