@@ -164,6 +164,15 @@ def api_prefix(domain: str | None) -> str:
     return f"$JS.{domain}.API" if domain else "$JS.API"
 
 
+def _calls(domain: str | None, calls: Sequence[str]) -> tuple[str, ...]:
+    """Calls of JetStream's API, as permissions have them.
+
+    A server of the domain holds a permission against the subject without it, which it has put in its place by then;
+    one that only leads there holds it against what was sent.
+    """
+    return tuple(f"{api_prefix(one)}.{call}" for one in dict.fromkeys((domain, None)) for call in calls)
+
+
 def _check_names(parties: Parties) -> None:
     for kind, names in (("client", parties.clients), ("auditor", parties.auditors), ("operator", parties.operators)):
         for name in names:
@@ -192,7 +201,7 @@ def _inboxes(user: str) -> tuple[str, ...]:
 
 def _initiator(parties: Parties) -> Account:
     """The daemon's account. Its streams are the daemon's own: the login is bounded by the account, not in it."""
-    operators = tuple(_operator(name, api_prefix(parties.domain)) for name in parties.operators)
+    operators = tuple(_operator(name, parties.domain) for name in parties.operators)
     return Account(name=INITIATOR, users=(User(name=DAEMON), *operators), jetstream=True)
 
 
@@ -200,30 +209,36 @@ def _nodes(parties: Parties) -> Account:
     """The nodes' account. They need all of it (wire traps 2 to 4): their protocol, JetStream and both inboxes."""
     at_nodes = User(
         name=DAEMON_AT_NODES,
-        publish=_at_nodes(parties.client_id, api_prefix(parties.nodes_domain)),
+        publish=_at_nodes(parties.client_id, parties.nodes_domain),
         subscribe=(_OUR_INBOX,),
     )
     return Account(name=NODES, users=(User(name=NODE), at_nodes), jetstream=True)
 
 
-def _at_nodes(client_id: str | None, api: str) -> tuple[str, ...]:
+def _at_nodes(client_id: str | None, domain: str | None) -> tuple[str, ...]:
     """What the daemon may send in the nodes' account: requests, reads, and its own results' durables."""
     streams = (subjects.NODE_KEYGEN_STREAM, subjects.NODE_SIGNING_STREAM, subjects.NODE_RESULTS_STREAM)
     results = subjects.NODE_RESULTS_STREAM
     durables = [subjects.node_result_durable(operation, client_id) for operation in Operation]
-    calls = ("DURABLE.CREATE", "INFO", "DELETE", "MSG.NEXT")
+    calls = (
+        "INFO",
+        *(f"STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "MSG.GET") for stream in streams),
+        *(
+            f"CONSUMER.{call}.{results}.{durable}"
+            for call in ("DURABLE.CREATE", "INFO", "DELETE", "MSG.NEXT")
+            for durable in durables
+        ),
+    )
     return (
         "mpc.keygen_request.*",
         "mpc.signing_request.*",
         subjects.NODE_RESHARE_SUBJECT,
-        f"{api}.INFO",
-        *(f"{api}.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "MSG.GET") for stream in streams),
-        *(f"{api}.CONSUMER.{call}.{results}.{durable}" for call in calls for durable in durables),
+        *_calls(domain, calls),
         *(f"$JS.ACK.{results}.{durable}.>" for durable in durables),
     )
 
 
-def _operator(name: str, api: str) -> User:
+def _operator(name: str, domain: str | None) -> User:
     """A person with `freeze`, `stopline`, `dlq`, `top` and `check`: against mistakes, not against malice.
 
     It shares the daemon's account, so what it could do with a reply subject it can do; the name in the server's log
@@ -240,7 +255,7 @@ def _operator(name: str, api: str) -> User:
     orders = (subjects.ORDERS, f"{subjects.LIMITS}.*", subjects.ROLLCALL)
     return User(
         name=operator_user(name),
-        publish=("initiator.request.*.*", subjects.HEALTH, *orders, *(f"{api}.{call}" for call in (*calls, *letters))),
+        publish=("initiator.request.*.*", subjects.HEALTH, *orders, *_calls(domain, (*calls, *letters))),
         subscribe=("initiator.out.>", _OUR_INBOX),
     )
 

@@ -30,8 +30,9 @@ class Keyring:
     """
 
     def __init__(self, folder: Path) -> None:
-        if not str(folder).isprintable():  # nor could any server or YAML reader be told of it in one way
-            reason = f"expected a path of printable characters, got {ascii(str(folder))[:128]}"
+        # nats-server takes `$NAME` in some paths for a variable, and not every reader knows every escape
+        if not str(folder).isprintable() or "$" in str(folder):
+            reason = f"expected a path of printable characters without $, got {ascii(str(folder))[:128]}"
             raise HaltError(Code.CONFIG_INVALID, reason, field="FOLDER")
         self.folder = folder
         self.made: list[str] = []

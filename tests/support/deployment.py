@@ -33,36 +33,45 @@ CHAIN_CODE = "33" * 32
 KINDS: dict[str, tuple[str, ...]] = {
     "plain-password": ("--form", "plain", "--login", "password"),
     "plain-nkey": ("--form", "plain", "--login", "nkey"),
-    "plain-mtls": ("--form", "plain", "--login", "mtls", "--host", "localhost", "--host", "127.0.0.1"),
+    "plain-mtls": ("--form", "plain", "--login", "mtls", "--host", "127.0.0.1", "--host", "localhost"),
     "jwt": ("--form", "jwt"),
-    "jwt-tls": ("--form", "jwt", "--host", "localhost", "--host", "127.0.0.1"),
+    "jwt-tls": ("--form", "jwt", "--host", "127.0.0.1", "--host", "localhost"),
 }
 OTHERS = ("--authorizer", "risk", "--authorizer", "legal", "--auditor", "max", "--operator", "ann")
 
 
 class Deployment:
-    """One folder, and the servers that run on it."""
+    """One folder, and the servers that run on it.
 
-    def __init__(self, folder: Path, kind: str, clients: Mapping[str, Any]) -> None:
+    Args:
+        host: where they listen; an address of version 6 in brackets.
+        domain: their JetStream domain.
+    """
+
+    def __init__(
+        self, folder: Path, kind: str, clients: Mapping[str, Any], host: str = "127.0.0.1", domain: str | None = None
+    ) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self.kind = kind
         self.out = folder / "nats"
         self.config = folder / "initiator.yaml"
-        self._ports = {name: f"127.0.0.1:{servers.free_port()}" for name in ("listen", "leaf-listen", "nodes-listen")}
+        self._domain = domain
+        self._words = tuple(host.strip("[]") if word == "127.0.0.1" else word for word in KINDS[kind])
+        self._ports = {name: f"{host}:{servers.free_port()}" for name in ("listen", "leaf-listen", "nodes-listen")}
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.set_clients(clients)
         self._servers: dict[str, asyncio.subprocess.Process] = {}
 
     def set_clients(self, clients: Mapping[str, Any]) -> None:
         self._clients = dict(clients)
-        self.config.write_text(json.dumps({"clients": self._clients}))
+        self.config.write_text(json.dumps({"clients": self._clients, "nats": {"jetstream_domain": self._domain}}))
 
     def generate(self, *more: str, but: tuple[str, ...] = ()) -> dict[str, Any]:
         """Run the command, with more words than each time, and without those of `but`; returns what it told."""
         ports = [word for name, where in self._ports.items() for word in (f"--{name}", where)]
         others = (word for pair in zip(OTHERS[::2], OTHERS[1::2], strict=True) if pair != but for word in pair)
-        words = ["--config", str(self.config), "nats-config", str(self.out), *KINDS[self.kind], *others, *ports, *more]
+        words = ["--config", str(self.config), "nats-config", str(self.out), *self._words, *others, *ports, *more]
         with patch.object(passwords, "_COST", 4):  # what a login costs the server's processor is not what is tested
             done = initiator(*words, "--json")
         assert done.returncode == 0, done.stderr
@@ -89,7 +98,7 @@ class Deployment:
         async with asyncio.timeout(20):
             while True:
                 with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_connection(host, int(port))
+                    _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
                     writer.close()
                     return
                 assert child.returncode is None, (self.folder / f"{name}.log").read_text()[-2000:]
@@ -186,7 +195,7 @@ class Deployment:
             "log": {"format": "json"},
         }
         path = self.folder / "run.yaml"
-        path.write_text(json.dumps(settings | more))
+        path.write_text(json.dumps(settings | more, ensure_ascii=False))  # YAML knows no surrogates
         self.http = f"http://127.0.0.1:{settings['http']['port']}"
         return path
 

@@ -270,8 +270,9 @@ def test_a_secret_that_can_be_none_is_told(name: str, content: bytes, said: str,
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_whose_name_cannot_be_told_is_refused(tmp_path: Path) -> None:
-    done = run(tmp_path, str(tmp_path / "two\nlines"))
+@pytest.mark.parametrize("name", ["two\nlines", "$HOME", "\udcff"], ids=["lines", "a variable", "no UTF-8"])
+def test_a_folder_whose_name_cannot_be_told_is_refused(name: str, tmp_path: Path) -> None:
+    done = run(tmp_path, str(tmp_path / name))
     assert done.returncode == 2
     assert "FOLDER: expected a path of printable characters" in done.stderr
 
