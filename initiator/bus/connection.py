@@ -81,7 +81,6 @@ class Connection:
         self._inbox = self.new_inbox()
         self._waiting = Waiting[Message]()
         self._deaf = False  # the server does not let us hear answers
-        self._last_denied = ""
         self._told: dict[str, float] = {}
         self._back = asyncio.Event()
         self._on_return: list[Callable[[], None]] = []
@@ -193,7 +192,6 @@ class Connection:
         elif self._opening is not None:
             self._opening.note(error)
             return
-        self._last_denied = str(error)
         reason, now = _safe_text(error), asyncio.get_running_loop().time()
         if now >= self._told.get(reason, 0.0):  # each failed attempt to reconnect reports the same
             self._told = {text: until for text, until in self._told.items() if until > now}
@@ -221,8 +219,10 @@ class Connection:
             return
         self.closed.set()
         if not self._leaving:
-            log.error("bus.connection_closed", connection=self._name, reason=self._last_denied)
-            self._on_state(False, "connection closed for good")
+            # what the server says as it ends a connection (`user authentication revoked`) is told to nobody else
+            reason = _safe_text(self._client.last_error or Exception("the server said nothing"))
+            log.error("bus.connection_closed", connection=self._name, reason=reason)
+            self._on_state(False, f"connection closed for good: {reason}")
 
     async def close(self) -> None:
         """Flush what was published and leave."""

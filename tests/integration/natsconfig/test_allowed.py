@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import pytest
 import pytest_asyncio
 from nats.errors import Error as NatsError
 
+from initiator.bus.connection import Connection
+from initiator.config.schema import NatsSettings
 from initiator.natsconfig import claims, nkey, token
 from tests.support.deployment import KINDS, Deployment, tls_context
 
@@ -198,22 +201,34 @@ def _users(one: Deployment) -> list[Any]:
     return list(layout(Parties(clients={"payments": tuple(Operation)})).users())
 
 
-async def test_credentials_end_while_connected(tmp_path: Path) -> None:
+def _note(told: list[str], _connected: bool, reason: str) -> None:
+    told.append(reason)
+
+
+async def test_a_connection_whose_login_ends_says_so(tmp_path: Path) -> None:
+    """One whose credentials have run out, and one whose login was revoked: both are over at once, and for good."""
     async with serving(tmp_path, "jwt") as one:
         _, seed = parts(one, "payments")
         account = nkey.Pair((one.out / "keys" / "CLIENT_payments.nk").read_bytes(), nkey.ACCOUNT)
         now = int(time.time())
         public = nkey.Pair(seed.encode(), nkey.USER).public
-        jwt = token.mint(account, public, "payments", claims.user(_users(one)[3][1]), now, expires=now + 2)
-        closed = asyncio.Event()
-
-        async def note() -> None:
-            closed.set()
-
-        path = credentials(tmp_path, "short.creds", jwt, seed)
-        await one.connect("payments", user_credentials=path, closed_cb=note)
-        async with asyncio.timeout(5):
-            await closed.wait()
+        jwt = token.mint(account, public, "payments", claims.user(_users(one)[3][1]), now, expires=now + 5)
+        short = one.login("payments") | {"creds_file": credentials(tmp_path, "short.creds", jwt, seed)}
+        ends = {"nats: user authentication expired": short, "nats: user authentication revoked": one.login("initiator")}
+        told: dict[str, list[str]] = {reason: [] for reason in ends}
+        opened = []
+        for reason, login in ends.items():
+            opened.append(Connection(NatsSettings.model_validate(login), "test", partial(_note, told[reason])))
+            await opened[-1].open()
+        one.generate("--revoke", "initiator")
+        await one.reload()
+        async with asyncio.timeout(30):
+            for connection in opened:
+                await connection.closed.wait()
+        for reason, found in told.items():
+            assert found[-1].lower() == f"connection closed for good: {reason}"
+        for connection in opened:
+            await connection.close()
 
 
 @pytest.mark.parametrize("kind", ["jwt", "plain-nkey"])
