@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from initiator.config.schema import Settings
+from initiator.config.section import shown
 from initiator.errors import Code, HaltError
 
 PREFIX = "INITIATOR_"
@@ -51,7 +52,9 @@ class _StrictLoader(yaml.SafeLoader):
             if not isinstance(key, str):
                 raise yaml.MarkedYAMLError(problem=f"key {key!r} is no string", problem_mark=key_node.start_mark)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key!r} stands there twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {shown(key)!r} stands there twice", problem_mark=key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -227,11 +230,12 @@ def _problem(item: Any, sources: Mapping[str, str]) -> str:
     where = f" ({source})" if source else ""
     if item["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(dotted, _known_at(parts), n=1, cutoff=0.5)
-        return f"{dotted}{where}: no such key" + (f"; did you mean {nearest[0]}?" if nearest else "")
+        return f"{shown(dotted)}{where}: no such key" + (f"; did you mean {nearest[0]}?" if nearest else "")
     message = plain_words(item["msg"])
     value = item.get("input")
-    shown = "" if not isinstance(value, (str, int, float, bool)) or _secret(dotted) else f", got {str(value)[:64]!r}"
-    return f"{dotted or 'settings'}{where}: {message}{shown}"
+    quotable = isinstance(value, (str, int, float, bool)) and not _secret(dotted)
+    got = f", got {str(shown(value))[:64]!r}" if quotable else ""
+    return f"{shown(dotted) or 'settings'}{where}: {message}{got}"
 
 
 def section_from(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from initiator.core.addresses import without_password
+from initiator.core.addresses import is_address, without_password
 
 Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
@@ -31,6 +31,6 @@ class Section(BaseModel):
 
 def shown(value: Any) -> Any:
     """A setting as it may be shown: an address without the login that may stand in it."""
-    if isinstance(value, str) and "://" in value:
+    if isinstance(value, str) and is_address(value):
         return without_password(value)
     return tuple(shown(item) for item in value) if isinstance(value, tuple) else value

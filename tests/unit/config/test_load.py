@@ -202,6 +202,43 @@ def test_no_refusal_repeats_a_secret(tmp_path: Path) -> None:
     assert "hunter2" not in refusal(tmp_path, "nats: {password: hunter2, password: hunter2}")
 
 
+WRONG_ADDRESSES = (
+    "nats: {servers: 'nats://user:hunter2@host:4222'}",
+    "nats: {servers: 'nats://user:hunter2@host,nats://user:hunter2@other'}",
+    "nats: {servers: 'user:hunter2@host'}",
+    "nats: {servers: {'nats://user:hunter2@host': 5}}",
+    "nats: {'nats://user:hunter2@host': 5}",
+    "nats: {'nats://user:hunter2@host': 5, 'nats://user:hunter2@host': 5}",
+    "nats: 'nats://user:hunter2@host'",
+    "mpcium: {nats: {servers: 'nats://user:hunter2@host'}}",
+    "signer: {kms: {endpoint_url: ['http://user:hunter2@host']}}",
+)
+
+
+@pytest.mark.parametrize("text", WRONG_ADDRESSES)
+def test_a_wrong_address_is_told_without_its_login(text: str, tmp_path: Path) -> None:
+    assert "hunter2" not in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("nats://user:hunter2@host:4222", "nats://host:4222"),
+        ("nats://user:hun/t@er2@host", "nats://host"),
+        ("nats://user:hun://ter2@host", "nats://host"),
+        ("nats://user:hunter2@a,nats://user:hunter2@b", "nats://b"),
+        ("user:hunter2@host:4222", "host:4222"),
+        ("nats://host:4222", "nats://host:4222"),
+        ("host:4222", "host:4222"),
+        ("/etc/a@b/c", "/etc/a@b/c"),
+    ],
+)
+def test_an_address_is_shown_without_its_login(address: str, shown: str, tmp_path: Path) -> None:
+    settings = load(tmp_path, f"nats: {{servers: ['{address}']}}").settings
+    assert settings.nats.servers == (address,)
+    assert f"servers=('{shown}',)" in repr(settings)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path, told in ((tmp_path / "absent", "No such file or directory"), (tmp_path, "Is a directory")):
         with pytest.raises(HaltError) as error:
