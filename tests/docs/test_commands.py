@@ -45,6 +45,8 @@ STAYS = {
     r"(\.venv/bin/)?initiator dev(?! --once)( |$)": "Ctrl-C ends everything",
     r"initiator .*\brun$": "daemon.started",
     r"initiator events .*--follow": "completed",
+    r"nats-server -c ": "Server is ready",
+    r"python -m initiator\.dev\.nodes ": "cluster.started",
 }
 
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
     add("--servers", default="nats://127.0.0.1:4222", help="NATS URLs, separated by commas (default: %(default)s)")
     add("--user", help="NATS user name")
     add("--password-file", type=Path, help=f"file that holds the password (or the variable {PASSWORD_VARIABLE})")
+    add("--ca-file", help="CA certificate (PEM) of the server: log in over TLS")
+    add("--cert-file", help="client certificate (PEM), where the server wants one")
+    add("--key-file", help="its key (PEM)")
     add("--nodes", type=int, default=3, help="how many (default: %(default)s)")
     add("--pubkey", required=True, help="event_initiator_pubkey: hex or base64")
     add("--algorithm", choices=("p256", "ed25519"), default="p256", help="event_initiator_algorithm")
@@ -63,6 +67,7 @@ def read_config(options: argparse.Namespace) -> NodesConfig:
         servers=tuple(options.servers.split(",")),
         user=options.user,
         password=password,
+        tls=_tls(options.ca_file, options.cert_file, options.key_file),
         pubkey=options.pubkey,
         algorithm=options.algorithm,
         nodes=options.nodes,
@@ -76,6 +81,15 @@ def read_config(options: argparse.Namespace) -> NodesConfig:
         store=options.store,
         timing=Timing(forward_wait_s=options.forward_wait_s),
     )
+
+
+def _tls(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext | None:
+    if ca_file is None:
+        return None
+    context = ssl.create_default_context(cafile=ca_file)
+    if cert_file:
+        context.load_cert_chain(cert_file, key_file)
+    return context
 
 
 def _authorizer(text: str) -> tuple[str, AuthorizerKey]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from initiator.dev.nodes import errorcodes, results, wire
+from initiator.dev.nodes.__main__ import parser, read_config
 from initiator.dev.nodes.config import AuthorizerKey, NodesConfig, Timing
 from initiator.dev.nodes.sessions import Sessions
 from initiator.dev.nodes.trust import RefusedError, Trust
 from initiator.dev.nodes.vault import KeyExistsError, Vault
 from initiator.dev.nodes.wire import AuthorizerSignature, Keygen
+from initiator.natsconfig import certificates
 
 P256 = ec.derive_private_key(20_261_125, ec.SECP256R1())
 SPKI = P256.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -269,3 +272,17 @@ def test_a_chain_code_of_another_form_is_refused(chain_code: str) -> None:
 
 def test_a_password_is_not_shown() -> None:
     assert "hunter2" not in repr(NodesConfig(pubkey=SPKI.hex(), password="hunter2"))
+
+
+def test_a_cluster_is_told_how_to_log_in_over_tls(tmp_path: Path) -> None:
+    now, key = datetime.datetime.now(datetime.UTC), certificates.make_key()
+    files = {name: tmp_path / f"{name}.pem" for name in ("ca", "user", "key")}
+    files["ca"].write_bytes(ca := certificates.authority(key, now))
+    files["user"].write_bytes(certificates.for_user(ca, key, key, "nodes", now, 1))
+    files["key"].write_bytes(key)
+    words = ["--pubkey", SPKI.hex(), "--ca-file", str(files["ca"])]
+    for more in ([], ["--cert-file", str(files["user"]), "--key-file", str(files["key"])]):
+        tls = read_config(parser().parse_args([*words, *more])).tls
+        assert tls is not None
+        assert [one["subject"] for one in tls.get_ca_certs()] == [((("commonName", "initiator NATS CA"),),)]
+    assert read_config(parser().parse_args(words[:2])).tls is None
