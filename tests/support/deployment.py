@@ -15,11 +15,14 @@ from typing import Any
 from unittest.mock import patch
 
 import nats
+import nats.errors
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from nats.aio.client import Client
 
+from initiator.app import App
+from initiator.config.load import load_settings
 from initiator.core.signer import PublicKey
 from initiator.core.spki import p256_public_key
 from initiator.dev import servers
@@ -27,6 +30,7 @@ from initiator.dev.nodes.cluster import SimulatedCluster
 from initiator.dev.nodes.config import AuthorizerKey, NodesConfig, Timing
 from initiator.natsconfig import passwords
 from tests.support.environment import environment
+from tests.support.harness import running
 from tests.support.typed import initiator
 
 CHAIN_CODE = "33" * 32
@@ -87,8 +91,19 @@ class Deployment:
             await self._start(exits, "nats.conf", self._ports["listen"])
             if self.kind.startswith("jwt"):
                 await self._start(exits, "leaf.conf", self._ports["nodes-listen"])
-                await self._told("leaf.conf", "Leafnode connection created", 0)
+                await self.leaf_reaches_streams()
             yield self
+
+    async def leaf_reaches_streams(self) -> None:
+        """Wait until the nodes' own server knows that there is JetStream behind it: a moment after they connected."""
+        nc = await self.connect("nodes")
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(nats.errors.Error):
+                    await nc.request("$JS.API.INFO", b"", timeout=2)
+                    break
+                await asyncio.sleep(0.02)
+        await nc.close()
 
     async def _start(self, exits: contextlib.AsyncExitStack, name: str, where: str) -> None:
         output = exits.enter_context((self.folder / f"{name}.log").open("ab"))
@@ -211,6 +226,13 @@ class Deployment:
                         assert child.returncode is None, log.read_text()[-2000:]
                         await asyncio.sleep(0.05)
                 yield child
+
+    @contextlib.asynccontextmanager
+    async def daemon_here(self) -> AsyncIterator[App]:
+        """The daemon in this process, where one of its own would prove nothing more."""
+        settings = load_settings(str(self.write_settings()), {}, {}).settings
+        async with running(App(settings)) as app:
+            yield app
 
     @contextlib.asynccontextmanager
     async def authorizer(

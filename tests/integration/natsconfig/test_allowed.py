@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import shutil
 import time
@@ -21,6 +20,7 @@ from nats.errors import Error as NatsError
 
 from initiator.bus.connection import Connection
 from initiator.config.schema import NatsSettings
+from initiator.core.subjects import ORDERS
 from initiator.natsconfig import claims, nkey, token
 from tests.support.deployment import KINDS, Deployment, tls_context
 
@@ -76,6 +76,25 @@ async def test_an_auditor_reads_the_record(one: World) -> None:
     batch = await nc.subscribe(inbox := nc.new_inbox())
     await nc.publish("$JS.initiator.API.DIRECT.GET.INITIATOR_EVENTS", b'{"seq":1,"batch":3}', reply=inbox)
     assert len([await batch.next_msg(timeout=2) for _ in range(3)]) == 3
+    await nc.close()
+
+
+async def test_an_operator_reads_and_orders_and_writes_no_record(one: World) -> None:
+    against: list[str] = []
+    nc = await one.one.connect("operator-ann", against.append, inbox_prefix="_INBOX_initiator")
+    for stream in ("INITIATOR_EVENTS", "INITIATOR_REQUESTS_treasury"):
+        found = json.loads((await nc.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=10)).data)
+        asked = json.dumps({"seq": found["state"]["first_seq"]}).encode()
+        assert "message" in json.loads((await nc.request(f"$JS.API.STREAM.MSG.GET.{stream}", asked, timeout=10)).data)
+    order = json.loads((await nc.request(ORDERS, b"{}", timeout=10)).data)
+    assert order["stream"] == "INITIATOR_EVENTS"
+    assert against == []
+    await nc.publish("initiator.event.payments.sign.tx_9.completed", b"{}")
+    await nc.flush()
+    async with asyncio.timeout(20):
+        while not against:
+            await asyncio.sleep(0.02)
+    assert "violation" in against[0]
     await nc.close()
 
 
@@ -303,14 +322,7 @@ async def test_the_nodes_are_out_and_in_again_with_their_new_password(tmp_path: 
         async with asyncio.timeout(20):
             await closed.wait()
         await refused(one, **old)
-        nc = await one.connect("nodes")
-        async with asyncio.timeout(30):  # the leaf comes back with its own new login
-            while True:
-                with contextlib.suppress(NatsError):
-                    await nc.request("$JS.API.INFO", b"", timeout=2)
-                    break
-                await asyncio.sleep(0.1)
-        await nc.close()
+        await one.leaf_reaches_streams()  # with its own new login, and theirs
 
 
 async def test_a_client_that_comes_later_is_taken_in_by_a_reload(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ async def test_an_odd_folder_version_6_and_a_domain(kind: str, tmp_path: Path) -
     host = "[::1]" if has_v6() else "127.0.0.1"
     one = Deployment(tmp_path / FOLDER, kind, {"payments": {}}, host=host, domain="hub")
     one.generate()
-    async with one.serving(), one.nodes(), one.daemon():
+    async with one.serving(), one.nodes(), one.daemon_here():
         options = one.options("payments")
         servers = options.pop("servers")
         assert host in servers[0]

@@ -112,24 +112,28 @@ class World:
 
         return note
 
-    async def _settle(self) -> None:
-        for _ in range(2):
-            for nc in self._connections.values():
-                await nc.flush()
+    async def _settle(self, rounds: int = 2) -> None:
+        for _ in range(rounds):
+            await asyncio.gather(*(nc.flush() for nc in self._connections.values()))
             await asyncio.sleep(SETTLE_S)
 
     async def state(self) -> dict[str, Any]:
         """What every stream and consumer of both accounts is like."""
         found: dict[str, Any] = {}
         for user in (INITIATOR, NODES):
-            nc = self._connections[user]
-            names = json.loads((await nc.request("$JS.API.STREAM.NAMES", b"", timeout=2)).data)["streams"] or []
-            for name in names:
-                info = json.loads((await nc.request(f"$JS.API.STREAM.INFO.{name}", b"", timeout=2)).data)
-                consumers = await nc.request(f"$JS.API.CONSUMER.LIST.{name}", b"", timeout=2)
-                told = [_lasting(one) for one in json.loads(consumers.data)["consumers"] or []]
-                found[f"{user} {name}"] = (info["config"], info["state"], told)
+            for info in await self._listed(user, "STREAM.LIST", "streams"):
+                name, consumers = info["config"]["name"], []
+                if info["state"]["consumer_count"]:
+                    consumers = await self._listed(user, f"CONSUMER.LIST.{name}", "consumers")
+                found[f"{user} {name}"] = (info["config"], info["state"], list(map(_lasting, consumers)))
         return found
+
+    async def _listed(self, user: str, call: str, what: str) -> list[dict[str, Any]]:
+        """A whole list: each of them is shorter than a page of the server's."""
+        answer = json.loads((await self._connections[user].request(f"{API}{call}", b"", timeout=10)).data)
+        listed: list[dict[str, Any]] = answer[what] or []
+        assert len(listed) == answer["total"]
+        return listed
 
     async def attempt(self, action: Action) -> tuple[Effects, list[str]]:
         """Try it; returns its effects, and what the server said against it."""
@@ -137,7 +141,7 @@ class World:
         if self.form == "one account":  # there it has no other name
             action = dataclasses.replace(action, subject=action.subject.replace(RECORD, API))
         before = await self.state()
-        await self._settle()
+        await self._settle(rounds=1)
         self._seen.clear()
         effects = Effects()
         nc = await self.one.connect(action.who, against.append, inbox_prefix=f"_INBOX_{_inbox(action.who)}")
@@ -232,7 +236,7 @@ async def world(folder: Path, form: str) -> AsyncIterator[World]:
         rewrite(one, accounts=form == "accounts alone")
     async with contextlib.AsyncExitStack() as exits:
         await exits.enter_async_context(one.serving())
-        async with one.nodes(), one.daemon():
+        async with one.nodes(), one.daemon_here():
             options = one.options("payments")
             servers = options.pop("servers")
             async with InitiatorClient.connect(servers, client="payments", chain_code=CHAIN_CODE, **options) as client:
