@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ import yaml
 from initiator import keyfile
 from initiator.client import InitiatorClient
 from initiator.core.signer import PublicKey
+from tests.support import command
 from tests.support.deployment import CHAIN_CODE, Deployment
-from tests.support.environment import environment
-from tests.support.typed import Done, initiator
 
 ORDERS: tuple[tuple[str, ...], ...] = (
     ("freeze", "--all", "--reason", "a drill"),
@@ -98,14 +96,8 @@ async def an_auditor_exports_and_verifies(one: Deployment) -> None:
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-async def typed(path: Path, *words: str) -> Done | subprocess.CompletedProcess[str]:
-    """In this process, but for what listens to signals or closes its memory to others for good."""
-    if words[0] != "top" and words[:2] != ("audit", "export"):
-        return await asyncio.to_thread(initiator, "--config", str(path), *words)
-    return await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-m", "initiator", "--config", str(path), *words],
-        capture_output=True, text=True, timeout=60, check=False, env=environment(),
-    )  # fmt: skip
+async def typed(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(command.run, "--config", str(path), *words)
 
 
 async def test_the_policys_authorizers_have_accounts_without_being_named(tmp_path: Path) -> None:

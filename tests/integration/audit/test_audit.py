@@ -24,6 +24,7 @@ from initiator.core.model import Operation
 from initiator.core.tlog import LogKey, format_signer_key
 from initiator.errors import HaltError, RejectError
 from tests.integration.audit.conftest import ORIGIN, Place, many
+from tests.support import command
 from tests.support.environment import environment
 from tests.support.governed import KEYGEN, Governed
 from tests.support.harness import running
@@ -136,8 +137,8 @@ async def test_a_stranger_verifies_a_proof_with_a_page_of_python(place: Place, t
 
     async def check(text: str, *words: str) -> subprocess.CompletedProcess[str]:
         proof.write_text(text)
-        command = [sys.executable, "-I", str(script), *(words or (str(proof), place.log_key.text))]
-        return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30, check=False)
+        line = [sys.executable, "-I", str(script), *(words or (str(proof), place.log_key.text))]
+        return await asyncio.to_thread(subprocess.run, line, capture_output=True, text=True, timeout=30, check=False)
 
     text = proofs.prove(place.reader(), Operation.SIGN, place.tx_id)
     shown = await check(text)
@@ -178,8 +179,7 @@ async def test_what_is_not_in_the_log_is_not_proved(place: Place) -> None:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "initiator", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
+    return command.run(*arguments)
 
 
 async def test_from_a_key_to_a_proof_by_commands(place: Place, tmp_path: Path) -> None:

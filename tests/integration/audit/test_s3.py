@@ -6,7 +6,6 @@ import http.server
 import json
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from initiator.audit.store import CHECKPOINT, FileStore
 from initiator.core import tlog
 from initiator.dev.servers import moto_server
 from initiator.errors import Code, HaltError, RetryError
+from tests.support import command
 from tests.support.environment import environment
 from tests.support.governed import KEYGEN, Governed
 from tests.support.harness import running
@@ -284,20 +284,19 @@ async def test_the_commands_take_it(place: Place, url: str, aws: dict[str, str],
     config = tmp_path / "initiator.yaml"
     config.write_text(json.dumps({"nats": {"servers": [place.server.url]}}))
 
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "initiator", "--config", str(config), "audit", *words]
-        return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, env=environment() | aws)
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return command.run("--config", str(config), "audit", *words, env=environment() | aws)
 
     key = tmp_path / "audit.key"
-    vkey = command("key", str(key), "--name", ORIGIN).stdout.strip()
-    exported = command("export", url, "--key-file", str(key), "--json")
+    vkey = run("key", str(key), "--name", ORIGIN).stdout.strip()
+    exported = run("export", url, "--key-file", str(key), "--json")
     assert exported.returncode == 0, exported.stderr
-    report = command("verify", url, "--key", vkey, "--json")
+    report = run("verify", url, "--key", vkey, "--json")
     assert json.loads(report.stdout)["size"] == json.loads(exported.stdout)["size"]
     proof = tmp_path / "proof"
-    proof.write_text(command("prove", url, "sign", place.tx_id, "--key", vkey).stdout)
-    assert command("check-proof", str(proof), "--key", vkey).returncode == 0
-    assert command("export", "s3://nowhere/log", "--key-file", str(key)).returncode != 0
+    proof.write_text(run("prove", url, "sign", place.tx_id, "--key", vkey).stdout)
+    assert run("check-proof", str(proof), "--key", vkey).returncode == 0
+    assert run("export", "s3://nowhere/log", "--key-file", str(key)).returncode != 0
 
 
 async def test_an_export_goes_on_from_the_right_edge_alone(place: Place, tmp_path: Path) -> None:
