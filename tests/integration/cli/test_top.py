@@ -10,7 +10,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -151,21 +150,22 @@ async def test_without_anybody_it_says_so(server: Bench, tmp_path: Path) -> None
 
 
 def live(path: Path) -> str:
-    """What a terminal gets until Ctrl-C."""
+    """What a terminal gets until Ctrl-C, typed after the second screen."""
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-m", "initiator", "--config", str(path), "top", "--interval", "0.5"],
         stdin=theirs, stdout=theirs, stderr=theirs, env=environment() | {"COLUMNS": "80", "LINES": "24"},
     )  # fmt: skip
     os.close(theirs)
-    time.sleep(4)
-    child.send_signal(signal.SIGINT)
-    seen = b""
+    seen, typed = b"", False
     while True:
         try:
             seen += os.read(ours, 65_536)
         except OSError:
             break
+        if not typed and seen.count(b"initiator top") >= 2:
+            child.send_signal(signal.SIGINT)
+            typed = True
     os.close(ours)
     assert child.wait(10) == 0
     return seen.decode()
