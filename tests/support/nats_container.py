@@ -98,9 +98,14 @@ class NatsContainer:
             await asyncio.to_thread(container.stop)
 
     async def kill_and_restart(self) -> None:
-        """kill -9 of the server in its container, and the same container again: its store stays."""
+        """kill -9 of the server in its container, and the same container again: its store stays.
+
+        It stops for a moment first, so that what was on its way to it is surely lost: its peers have sent it.
+        """
         assert self.container is not None
         wrapped = self.container.get_wrapped_container()
+        await asyncio.to_thread(wrapped.kill, signal="SIGSTOP")
+        await asyncio.sleep(0.5)
         await asyncio.to_thread(wrapped.kill)
         await asyncio.to_thread(wrapped.start)
         await self._until_open()

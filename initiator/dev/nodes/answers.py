@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
 from initiator.dev.nodes import errorcodes, jetstream, results, wire
 from initiator.dev.nodes.behaviour import Answer, Behaviour
@@ -13,6 +15,7 @@ from initiator.dev.nodes.config import Routing
 
 Emit: TypeAlias = Callable[[str, dict[str, Any]], None]
 Headers: TypeAlias = dict[str, str]
+AGAIN_S = 0.5
 EXHAUSTED_REASON = "Signing failed: maximum delivery attempts exceeded"
 
 
@@ -97,13 +100,23 @@ class Answers:
     async def _publish(self, answer: Answer) -> None:
         told = {"node": answer.node_id, "op": answer.operation, "id": answer.operation_id}
         try:
-            first = await jetstream.publish_once(
-                self._nc, answer.subject, wire.dumps(answer.body.items()), answer.message_id
-            )
-        except jetstream.ApiError as error:
+            first = await self._until_answered(answer, told)
+        except (jetstream.ApiError, NatsError) as error:
             self._emit("node.publish_failed", told | {"subject": answer.subject, "reason": str(error)})
             return
         told["result"] = answer.body["result_type"]
         if not answer.success:
             told["code"] = answer.body["error_code"]
         self._emit("node.answered", told | {"first": first})
+
+    async def _until_answered(self, answer: Answer, told: dict[str, Any]) -> bool:
+        """Publish for as long as the server is away: a result that was lost with it would never come again."""
+        data = wire.dumps(answer.body.items())
+        while True:
+            try:
+                return await jetstream.publish_once(self._nc, answer.subject, data, answer.message_id)
+            except NatsError as error:
+                if self._nc.is_closed:
+                    raise
+                self._emit("node.publish_retried", told | {"reason": f"{type(error).__name__}: {error}"})
+                await asyncio.sleep(AGAIN_S)

@@ -16,7 +16,7 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import ConnectionClosedError
+from nats.errors import ConnectionClosedError, NoRespondersError
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 
@@ -150,10 +150,11 @@ async def publish_once(nc: Client, subject: str, data: bytes, message_id: str) -
 
     Raises:
         ApiError: no stream takes this subject, or the stream refuses it.
+        NatsError: the server does not answer; published again under the same id, it is stored once.
     """
     try:
         reply = await nc.request(subject, data, timeout=_API_TIMEOUT_S, headers={"Nats-Msg-Id": message_id})
-    except NatsError as error:
+    except NoRespondersError as error:
         raise ApiError({"description": f"no response from stream: {error}"}) from error
     ack: dict[str, Any] = json.loads(reply.data)
     if "error" in ack:

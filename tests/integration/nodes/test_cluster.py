@@ -16,7 +16,15 @@ from nats.errors import NoRespondersError
 from initiator.core.model import KeyType, Operation
 from initiator.core.result import ReshareKey
 from initiator.core.wallet import Status, WalletKeys, verify_reshare, verify_signature
-from initiator.dev.nodes import AuthorizerKey, NodesConfig, SimulatedCluster
+from initiator.dev.nodes import (
+    Answer,
+    AuthorizerKey,
+    Behaviour,
+    NodesConfig,
+    Publish,
+    SimulatedCluster,
+    jetstream,
+)
 
 from .bench import Desk, desk, nats_server, spki_hex
 from .conftest import Told
@@ -282,6 +290,45 @@ async def test_the_nodes_go_on_after_a_restart_of_the_server(
             await after.send_sign("w1", "t1", TX)
             assert (await after.result(Operation.SIGN, wait_s=15)).success
     assert not told.of("node.crashed")
+
+
+class Held(Behaviour):
+    """Has its answers ready, and gives them when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready = asyncio.Semaphore(0)
+        self.may_answer = asyncio.Event()
+
+    async def answer(self, answer: Answer, publish: Publish) -> None:
+        self.ready.release()
+        await self.may_answer.wait()
+        await publish(answer)
+
+
+async def test_a_result_that_finds_no_server_is_published_once_it_is_back(
+    tmp_path: Path, key: ec.EllipticCurvePrivateKey, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wallet is made by then: lost, it could be made under this id by nobody any more."""
+    monkeypatch.setattr(jetstream, "_API_TIMEOUT_S", 1.0)
+    held = Held()
+    async with AsyncExitStack() as nodes:
+        async with nats_server(tmp_path) as url:
+            cluster = SimulatedCluster(NodesConfig(servers=(url,), pubkey=spki_hex(key)), emit=told, behaviour=held)
+            await nodes.enter_async_context(cluster)
+            async with desk(url, key) as before:
+                await before.send_keygen("w1")
+            for _ in NODES:
+                await held.ready.acquire()
+        held.may_answer.set()
+        async with asyncio.timeout(30):
+            while {line["node"] for line in told.of("node.publish_retried", op="keygen", id="w1")} != set(NODES):
+                await asyncio.sleep(0.05)
+        async with nats_server(tmp_path, port=int(url.rpartition(":")[2])), desk(url, key) as after:
+            result = await after.result(Operation.KEYGEN, wait_s=30)
+    assert result.success
+    assert result.operation_id == "w1"
+    assert not told.of("node.publish_failed")
 
 
 async def test_without_a_fresh_session_id_the_second_error_is_taken_for_the_first(
