@@ -1,14 +1,18 @@
 """What an authorizer has signed: one id never gets its signature over two different requests, whatever is asked when.
 
 Kept in SQLite, so that it outlives the process, and that `run` and `approve` go by the same. What is decided is on
-disk before it is signed.
+disk before it is signed, the folder included: a journal that came back after a power cut would take it away again.
+Calls wait for the disk: they are for threads, never for an event loop.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 import threading
 import time
+from typing import Any
 
 from initiator.core.model import Operation
 from initiator.errors import Code, HaltError, RejectError
@@ -25,7 +29,10 @@ class Decisions:
     """By operation and id the digest (`identity.request_digest`) of what was signed.
 
     Args:
-        path: the file; None: in memory, as long as the process lives.
+        path: the file, which is made for its owner alone; None: in memory, as long as the process lives.
+
+    Attributes:
+        lasting: whether they outlive the process.
 
     Raises:
         HaltError: it cannot be opened, or holds something else.
@@ -33,15 +40,18 @@ class Decisions:
 
     def __init__(self, path: str | None) -> None:
         self._path = path or "memory"
+        self.lasting = path is not None
         self._lock = threading.Lock()
         try:
+            if path is not None:
+                _make_private(path)
             self._database = sqlite3.connect(
                 path or ":memory:", timeout=_WAIT_S, isolation_level=None, check_same_thread=False
             )
-            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.execute("PRAGMA synchronous = EXTRA")
             self._database.execute(_FORM)
             self._database.execute("SELECT operation, id, digest, at FROM signed LIMIT 1")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise self._unusable(error) from error
 
     def check(self, operation: Operation, operation_id: str, digest: str) -> None:
@@ -57,15 +67,24 @@ class Decisions:
         self._ask("INSERT OR IGNORE INTO signed VALUES (?, ?, ?, ?)", *new)
         self.check(operation, operation_id, digest)
 
-    def _ask(self, statement: str, *values: str | float) -> tuple[str, ...] | None:
+    def _ask(self, statement: str, *values: str | float) -> tuple[Any, ...] | None:
         """Run a statement; its first row, if it has one."""
         with self._lock:
             try:
-                row: tuple[str, ...] | None = self._database.execute(statement, values).fetchone()
+                row: tuple[Any, ...] | None = self._database.execute(statement, values).fetchone()
             except sqlite3.Error as error:
                 raise self._unusable(error) from error
         return row
 
-    def _unusable(self, error: sqlite3.Error) -> HaltError:
+    def _unusable(self, error: sqlite3.Error | OSError) -> HaltError:
         return HaltError(Code.CONFIG_INVALID, f"{self._path}: {error}", field="decisions",
                          hint="a file that SQLite can read and write; without it nothing is signed")  # fmt: skip
+
+
+def _make_private(path: str) -> None:
+    """Make the file, or take it from everybody else; SQLite gives its journal the same mode."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
+            os.chmod(path, 0o600)

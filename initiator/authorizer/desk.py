@@ -84,12 +84,25 @@ class Desk:
         if policy is not None:
             _check_policy(policy)
 
-    def read(self, subject: str, data: bytes, now: float) -> Case:
+    @property
+    def remembers(self) -> bool:
+        """Whether it knows after a restart what it has signed."""
+        return self._decisions.lasting
+
+    async def read(self, subject: str, data: bytes, now: float) -> Case:
         """What is asked, if it may be considered at all.
 
         Raises:
             RejectError: it must not be signed, whoever says so.
+            HaltError: the file of decisions cannot be read.
         """
+        case = self._checked(subject, data, now)
+        asking = case.asking
+        await asyncio.to_thread(self._decisions.check, asking.operation, asking.operation_id, case.digest)
+        return case
+
+    def _checked(self, subject: str, data: bytes, now: float) -> Case:
+        """Raises RejectError: it fails by itself, whatever was signed before."""
         asking = authorization.decode_asking(data)
         if asking.authorizer_id != self.authorizer_id:
             raise _bad("authorizer_id", f"expected {self.authorizer_id}")
@@ -109,7 +122,6 @@ class Desk:
         if asking.expires_at <= now:
             raise RejectError(Code.EXPIRED, f"expired at {events.format_time(asking.expires_at)}", field="expires_at")
         digest = identity.request_digest(asking.client, request)
-        self._decisions.check(asking.operation, asking.operation_id, digest)
         request, signed_by = self._requester(asking, request)
         return Case(asking, request, digest, message.authorizer_bytes(parsed.request, parsed.signature), signed_by)
 

@@ -9,21 +9,47 @@ import time
 from typing import Any
 
 from initiator.authorizer.desk import Case, Decision, Desk
-from initiator.bus.connection import Connection, Message
+from initiator.bus.connection import Connection, Handler, Message
+from initiator.bus.refusals import refuses
 from initiator.core import authorization, subjects
 from initiator.core.authorization import Answer
-from initiator.errors import InitiatorError, RejectError
+from initiator.errors import Code, HaltError, InitiatorError, RejectError, RetryError
 from initiator.log import get_logger
 
 log = get_logger()
 REPLY_S = 5.0
 MOST_AT_ONCE = 64
+FORGETFUL = (
+    "no file is configured (decisions): what is signed here is forgotten at the end of this process, and another "
+    "request may then be signed under the same id"
+)
+
+
+async def listen(connection: Connection, authorizer_id: str, on_asking: Handler) -> None:
+    """Hear what an authorizer is asked.
+
+    Raises:
+        HaltError: `BUS_DENIED`: this login may not.
+        RetryError: NATS cannot be reached.
+    """
+    subject = subjects.authorize(authorizer_id, "*", "*")
+    await connection.subscribe(subject, on_asking)
+    if await refuses(connection, subject):
+        raise _denied(authorizer_id, f"NATS does not let this login listen to {subject}")
+
+
+def _denied(authorizer_id: str, reason: str) -> HaltError:
+    needs = f"{subjects.authorize(authorizer_id, '*', '*')}, answer on {subjects.authorized(authorizer_id, '*', '*')}"
+    return HaltError(Code.BUS_DENIED, reason, hint=f"it must listen to {needs}: docs/authorizers.md")
 
 
 async def reply_to(connection: Connection, case: Case, answer: Answer) -> dict[str, Any]:
     """Send an answer; returns what the daemon says of it, empty where nobody holds the operation now.
 
     An answer that nobody took is asked for again.
+
+    Raises:
+        HaltError: `BUS_DENIED`: this login may not answer.
     """
     asking = case.asking
     subject = subjects.authorized(asking.authorizer_id, asking.operation, asking.operation_id)
@@ -31,6 +57,9 @@ async def reply_to(connection: Connection, case: Case, answer: Answer) -> dict[s
         reply = await connection.request(subject, authorization.encode_answer(answer), timeout_s=REPLY_S)
         said = json.loads(reply.data)
     except (InitiatorError, ValueError):
+        with contextlib.suppress(RetryError):
+            if await refuses(connection, subject):
+                raise _denied(asking.authorizer_id, f"NATS does not let this login answer on {subject}") from None
         return {}
     return said if isinstance(said, dict) else {}
 
@@ -46,8 +75,10 @@ class AuthorizerService:
         self._told: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Raises RetryError where NATS cannot be reached at the start."""
-        await self._connection.subscribe(subjects.authorize(self._desk.authorizer_id, "*", "*"), self._on_asking)
+        """Raises RetryError or HaltError where NATS cannot be reached at the start, or does not let it listen."""
+        await listen(self._connection, self._desk.authorizer_id, self._on_asking)
+        if not self._desk.remembers:
+            log.warning("authorizer.forgetful", reason=FORGETFUL)
         log.info("authorizer.started", authorizer=self._desk.authorizer_id)
         await stop.wait()
         for task in tuple(self._tasks):
@@ -70,9 +101,10 @@ class AuthorizerService:
     async def _answer(self, received: Message) -> None:
         now = time.time()
         try:
-            case = self._desk.read(received.subject, received.data, now)
-        except RejectError as error:
-            log.warning("authorizer.refused", code=error.code.value, field=error.field, reason=error.reason)
+            case = await self._desk.read(received.subject, received.data, now)
+        except InitiatorError as error:
+            event = "authorizer.refused" if isinstance(error, RejectError) else "authorizer.failed"
+            log.warning(event, code=error.code.value, field=error.field, reason=error.reason)
             return
         decision = self._desk.decide(case, now)
         if not decision.signs and not decision.denies:
@@ -81,7 +113,11 @@ class AuthorizerService:
         answer = await self._sign(case) if decision.signs else Answer(self._desk.authorizer_id, denied=decision.reason)
         if answer is None:
             return
-        said = await reply_to(self._connection, case, answer)
+        try:
+            said = await reply_to(self._connection, case, answer)
+        except HaltError as error:
+            log.warning("authorizer.unheard", code=error.code.value, reason=error.reason, **_about(case))
+            return
         event = "authorizer.approved" if decision.signs else "authorizer.denied"
         log.info(event, **_about(case), rule=decision.rule, state=said.get("state", "nobody holds it now"))
 

@@ -6,8 +6,10 @@ import hashlib
 import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from initiator.authorizer.desk import Case
+from initiator.core import events
 from initiator.core.model import KeygenRequest, ReshareRequest, SignRequest
 from initiator.core.text import plain
 
@@ -49,3 +51,38 @@ def _what(case: Case) -> Iterator[str]:
         case ReshareRequest():
             yield f"  key          {request.key_type}"
             yield f"  moves it to  {', '.join(request.node_ids)}, threshold {request.new_threshold}"
+
+
+def described(case: Case) -> dict[str, Any]:
+    """The same as one JSON object, bytes in hex."""
+    asking, request = case.asking, case.request
+    body: dict[str, Any] = {
+        "op": asking.operation.value,
+        "id": asking.operation_id,
+        "client": asking.client,
+        "signed_by": case.signed_by,
+        "wallet_id": request.wallet_id,
+        "labels": dict(request.labels),
+        "digest": case.digest,
+        "expires_at": events.format_time(asking.expires_at),
+        "policy": dict(asking.policy),
+        "missing": list(asking.missing),
+    }
+    match request:
+        case SignRequest():
+            body |= {
+                "key_type": request.key_type.value,
+                "network_internal_code": request.network_internal_code,
+                "derivation_path": list(request.derivation_path or ()),
+                "tx": request.tx.hex(),
+                "tx_sha256": hashlib.sha256(request.tx).hexdigest(),
+            }
+        case ReshareRequest():
+            body |= {
+                "key_type": request.key_type.value,
+                "node_ids": list(request.node_ids),
+                "new_threshold": request.new_threshold,
+            }
+        case KeygenRequest():
+            pass
+    return body

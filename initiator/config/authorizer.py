@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -29,7 +30,9 @@ class AuthorizerSettings(Section):
     policy: str | None = Field(None, description="file of rules: what they allow is signed, what they deny is denied")
     unmatched: Literal["leave", "deny"] = Field("leave", description="what becomes of what no rule allows or denies")
     decisions: str | None = Field(
-        None, description="file (SQLite) of what was signed: no id twice, over restarts too; default: in memory"
+        None,
+        description="absolute path of the file (SQLite) of what was signed: no id twice, over restarts too; "
+        "default: in memory",
     )
     audience: str = Field("initiator", description="the daemon's policy.audience, which requesters sign for")
     log: LogSettings = Field(default_factory=LogSettings)
@@ -45,4 +48,8 @@ def load_authorizer(path: str) -> AuthorizerSettings:
     if not is_authorizer(settings.authorizer_id):
         reason = f"expected lower-case letters, digits, _ and -, got {settings.authorizer_id[:64]!a}"
         raise HaltError(Code.CONFIG_INVALID, reason, field="authorizer_id", hint=_HINT)
+    if settings.decisions is not None and not Path(settings.decisions).is_absolute():
+        # two files, by two working directories, would know nothing of each other
+        reason = f"expected an absolute path, got {settings.decisions[:64]!a}"
+        raise HaltError(Code.CONFIG_INVALID, reason, field="decisions", hint=_HINT)
     return settings

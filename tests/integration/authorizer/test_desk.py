@@ -54,17 +54,17 @@ class Forger:
         }  # fmt: skip
         return Asking(**fields | changes)
 
-    def read(self, asking: Asking, subject: str | None = None) -> Any:
+    async def read(self, asking: Asking, subject: str | None = None) -> Any:
         named = subject or subjects.authorize(asking.authorizer_id, asking.operation, asking.operation_id)
-        return self.desk.read(named, authorization.encode_asking(asking), time.time())
+        return await self.desk.read(named, authorization.encode_asking(asking), time.time())
 
 
 async def test_what_is_right_is_signed_as_the_nodes_verify_it(tmp_path: Path) -> None:
     forger = Forger(tmp_path)
     asking = await forger.asking()
-    case = forger.read(asking)
+    case = await forger.read(asking)
     assert case.to_sign == asking.to_sign()
-    assert forger.read(asking).to_sign == case.to_sign  # asked again
+    assert (await forger.read(asking)).to_sign == case.to_sign  # asked again
 
 
 async def test_every_swap_and_forgery_is_refused(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ async def test_every_swap_and_forgery_is_refused(tmp_path: Path) -> None:
     ]
     for asking, subject in refused:
         with pytest.raises(RejectError):
-            forger.read(asking, subject)
+            await forger.read(asking, subject)
 
 
 TX = SignRequest(key_type=KeyType.ED25519, wallet_id="w1", network_internal_code="n", tx_id="t1", tx=b"\x01")
@@ -97,18 +97,20 @@ async def test_one_id_is_never_signed_for_two_requests(changes: dict[str, Any], 
     """Nor by a process that comes later, nor where the second one is asked for before the first one is signed."""
     forger = Forger(tmp_path)
     other = await forger.asking(dataclasses.replace(TX, **changes))
-    before = forger.read(other)
-    await forger.desk.sign(forger.read(await forger.asking(TX)))
+    before = await forger.read(other)
+    await forger.desk.sign(await forger.read(await forger.asking(TX)))
     with pytest.raises(RejectError, match=ANOTHER):
         await forger.desk.sign(before)
     with pytest.raises(RejectError, match=ANOTHER):
-        forger.read(other)
+        await forger.read(other)
     later = Forger(tmp_path)
     with pytest.raises(RejectError, match=ANOTHER):
-        later.read(await later.asking(dataclasses.replace(TX, **changes)))
+        await later.read(await later.asking(dataclasses.replace(TX, **changes)))
     with pytest.raises(RejectError, match=ANOTHER):
-        later.read(await later.asking(TX, client="mallory"))
-    assert (await later.desk.sign(later.read(await later.asking(TX)))).signature  # the same again, by a newer key even
+        await later.read(await later.asking(TX, client="mallory"))
+    assert (
+        await later.desk.sign(await later.read(await later.asking(TX)))
+    ).signature  # the same again, by a newer key even
 
 
 async def test_of_two_processes_one_decides(tmp_path: Path) -> None:
@@ -125,9 +127,38 @@ async def test_of_two_processes_one_decides(tmp_path: Path) -> None:
     assert sorted(await asyncio.gather(*(asyncio.to_thread(hold, number) for number in (0, 1)))) == [False, True]
 
 
+@pytest.mark.parametrize("before", [None, 0o644])
+def test_the_file_is_its_owners_alone_and_outlives_a_power_cut(tmp_path: Path, before: int | None) -> None:
+    """A journal whose removal is not on disk comes back, and takes the decision away again: hence EXTRA (3)."""
+    path = tmp_path / "d.db"
+    if before is not None:
+        path.touch()
+        path.chmod(before)
+    decisions = Decisions(str(path))
+    decisions.hold(Operation.SIGN, "t1", "a" * 64)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert decisions._ask("PRAGMA synchronous") == (3,)
+
+
+async def test_a_busy_disk_stops_nothing_else(tmp_path: Path) -> None:
+    """Somebody else holds the file: whoever reads waits for it in a thread."""
+    forger = Forger(tmp_path)
+    asking = await forger.asking(TX)
+    with contextlib.closing(sqlite3.connect(tmp_path / "decisions.db", isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        reading = asyncio.create_task(forger.read(asking))
+        turns = 0
+        while not reading.done() and turns < 20:
+            await asyncio.sleep(0.01)
+            turns += 1
+        assert not reading.done()
+        database.execute("ROLLBACK")
+    assert (await reading).digest
+
+
 async def test_what_cannot_be_remembered_is_not_signed(tmp_path: Path) -> None:
     forger = Forger(tmp_path)
-    case = forger.read(await forger.asking(TX))
+    case = await forger.read(await forger.asking(TX))
     with contextlib.closing(sqlite3.connect(tmp_path / "decisions.db")) as database:
         database.execute("DROP TABLE signed")
     with pytest.raises(HaltError, match="decisions"):
@@ -141,7 +172,9 @@ async def test_what_cannot_be_remembered_is_not_signed(tmp_path: Path) -> None:
 
 async def test_text_of_strangers_draws_nothing(tmp_path: Path) -> None:
     forger = Forger(tmp_path)
-    case = forger.read(await forger.asking(labels={"a\x1b[2J": "b\u202e\nc"}, policy={"version": "\x07", "rule": "r"}))
+    case = await forger.read(
+        await forger.asking(labels={"a\x1b[2J": "b\u202e\nc"}, policy={"version": "\x07", "rule": "r"})
+    )
     text = "\n".join(shown.lines(case, time.time()))
     assert re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text) is None
     assert len(text.splitlines()) == len(list(shown.lines(case, time.time())))
@@ -173,6 +206,8 @@ def test_the_example_is_one() -> None:
         ({"authorizer_id": "Risk"}, "lower-case"),
         ({"authorizer": "x"}, "authorizer"),
         ({"unmatched": "allow"}, "unmatched"),
+        ({"decisions": "decisions.db"}, "decisions: expected an absolute path"),
+        ({"decisions": ""}, "decisions: expected an absolute path"),
     ],
 )
 def test_settings_that_are_wrong_are_named(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
