@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,7 @@ BAD_FILES = [
         "settings: static credentials in production need signer.kms.allow_static_credentials_in_production: true",
     ),
     ("a: &x 1\nb: *x", "FILE: aliases are not allowed at line 2"),
+    ('nats:\n  user: "\\ud83d"', "FILE: half a character at line 2"),
     ("a: 1\na: 2", "FILE: key 'a' stands there twice at line 2"),
     ("nats: {user: a, user: b}", "FILE: key 'user' stands there twice at line 1"),
     ("1: 2", "FILE: key 1 is no string at line 1"),
@@ -164,6 +166,10 @@ BAD_FILES = [
     ("log: !!int ''", "FILE: IndexError"),
     ("!!python/object/apply:os.system [ls]", "FILE: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.system' at line 1"),
 ]  # fmt: skip
+
+
+def test_a_character_that_json_writes_as_two_escapes_is_one(tmp_path: Path) -> None:
+    assert load(tmp_path, json.dumps({"nats": {"user": "\N{GRINNING FACE}"}})).settings.nats.user == "\N{GRINNING FACE}"
 
 
 @pytest.mark.parametrize(("text", "told"), BAD_FILES, ids=[told[:60] for _, told in BAD_FILES])
