@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 import structlog
 
+from initiator import __version__
 from initiator.config.schema import LogSettings
 from initiator.errors import InitiatorError
 
@@ -23,6 +25,11 @@ _SENSITIVE = re.compile(
     r"authorization|private_key|access_key_id|secret_access_key)$"
 )
 REDACTED = "[redacted]"
+_ECS_VERSION = "8.17"
+_ECS_NAMES = {
+    "timestamp": "@timestamp", "level": "log.level", "event": "event.action", "logger": "log.logger",
+    "code": "error.code", "reason": "error.message", "error_type": "error.type", "trace_id": "trace.id",
+}  # fmt: skip
 Fields = MutableMapping[str, Any]
 
 
@@ -32,6 +39,44 @@ def redact(_logger: Any, _method: str, fields: Fields) -> Fields:
         if isinstance(value, (bytes, bytearray, memoryview)) or _SENSITIVE.search(name):
             fields[name] = REDACTED
     return fields
+
+
+class Sampler:
+    """Keeps an event that comes in floods from filling disks: so many lines of one name a second, and no error dropped.
+
+    The next line of that name says in `suppressed` how many there were between.
+
+    Args:
+        most_per_s: of one event; 0: all of them.
+        now: seconds that only go forward.
+    """
+
+    def __init__(self, most_per_s: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._most = most_per_s
+        self._now = now
+        self._counts: dict[str, tuple[int, int, int]] = {}  # by event: the second, lines written in it, lines dropped
+
+    def __call__(self, _logger: Any, _method: str, fields: Fields) -> Fields:
+        if not self._most or fields.get("level") == "error":
+            return fields
+        name, second = str(fields.get("event")), int(self._now())
+        of_second, written, dropped = self._counts.get(name, (second, 0, 0))
+        if of_second != second:
+            written = 0
+        if written >= self._most:
+            self._counts[name] = (second, written, dropped + 1)
+            raise structlog.DropEvent
+        if dropped:
+            fields["suppressed"] = dropped
+        self._counts[name] = (second, written + 1, 0)
+        return fields
+
+
+def to_ecs(_logger: Any, _method: str, fields: Fields) -> Fields:
+    """The same line by the names of the Elastic Common Schema; what it has no name for stands under `initiator.`."""
+    found: dict[str, Any] = {"ecs.version": _ECS_VERSION, "service.name": "initiator", "service.version": __version__}
+    found |= {_ECS_NAMES.get(name, f"initiator.{name}"): value for name, value in fields.items()}
+    return found | {"message": fields.get("event")}
 
 
 def describe_exception(_logger: Any, _method: str, fields: Fields) -> Fields:
@@ -70,10 +115,13 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     )
     shared: list[Any] = [
         structlog.processors.add_log_level,
+        Sampler(settings.max_per_s),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         describe_exception,
         redact,
     ]
+    if settings.fields == "ecs" and not console:
+        shared.append(to_ecs)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),

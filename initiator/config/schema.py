@@ -212,6 +212,10 @@ class LogSettings(Section):
     format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, JSON otherwise"
     )
+    fields: Literal["plain", "ecs"] = Field("plain", description="names in JSON: our own, or Elastic Common Schema's")
+    max_per_s: int = Field(
+        1000, ge=0, description="lines of one event a second; the next one says how many were dropped, errors never are"
+    )
 
 
 class AuditSettings(Section):

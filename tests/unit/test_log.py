@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from initiator import log
+from initiator import __version__, log
 from initiator.config.schema import LogSettings
 from initiator.errors import Code, HaltError
 
@@ -25,9 +25,9 @@ def restored() -> Iterator[None]:
     logging.root.setLevel(level)
 
 
-def written(level: str = "info", form: str = "json") -> io.StringIO:
+def written(level: str = "info", form: str = "json", **more: object) -> io.StringIO:
     stream = io.StringIO()
-    log.configure(LogSettings.model_validate({"level": level, "format": form}), stream)
+    log.configure(LogSettings.model_validate({"level": level, "format": form} | more), stream)
     return stream
 
 
@@ -149,3 +149,55 @@ def test_a_value_that_json_does_not_know_is_written_as_text() -> None:
     stream = written()
     log.get_logger().info("a.b", code=Code.CONFLICT, where={"x"})
     assert lines(stream)[0]["code"] == "CONFLICT"
+
+
+# --- by other names, and in floods
+
+
+def test_ecs_names_are_elastics_and_ours_stand_apart() -> None:
+    stream = written(fields="ecs")
+    log.get_logger().warning("request.failed", op="sign", id="tx1", code="RESULT_TIMEOUT", reason="no result", tx=b"x")
+    line = json.loads(stream.getvalue())
+    assert line.pop("@timestamp").endswith("Z")
+    assert line == {
+        "ecs.version": "8.17", "service.name": "initiator", "service.version": __version__, "log.level": "warning",
+        "event.action": "request.failed", "message": "request.failed", "error.code": "RESULT_TIMEOUT",
+        "error.message": "no result", "initiator.op": "sign", "initiator.id": "tx1", "initiator.tx": "[redacted]",
+    }  # fmt: skip
+
+
+def test_a_person_reads_our_own_names_all_the_same() -> None:
+    stream = written(form="console", fields="ecs")
+    log.get_logger().info("request.accepted", op="sign")
+    assert "op=sign" in stream.getvalue()
+    assert "ecs" not in stream.getvalue()
+
+
+def test_a_flood_of_one_event_is_cut_and_counted_and_hides_no_other() -> None:
+    clock = [10.0]
+    sampler = log.Sampler(2, lambda: clock[0])
+
+    def passes(event: str, level: str = "info") -> dict[str, Any] | None:
+        try:
+            return dict(sampler(None, "", {"event": event, "level": level}))
+        except structlog.DropEvent:
+            return None
+
+    assert [passes("a.b") is None for _ in range(5)] == [False, False, True, True, True]
+    assert passes("c.d") == {"event": "c.d", "level": "info"}
+    assert passes("a.b", "error") == {"event": "a.b", "level": "error"}
+    clock[0] = 11.0
+    assert passes("a.b") == {"event": "a.b", "level": "info", "suppressed": 3}
+    assert passes("a.b") == {"event": "a.b", "level": "info"}
+
+
+def test_the_configured_bound_holds_and_none_is_none() -> None:
+    cut, whole = written(max_per_s=3), written(max_per_s=0)
+    for _ in range(50):
+        log.get_logger().info("a.b")
+    assert cut.getvalue() == ""
+    assert len(whole.getvalue().splitlines()) == 50
+    again = written(max_per_s=3)
+    for _ in range(50):
+        log.get_logger().info("a.b")
+    assert 3 <= len(again.getvalue().splitlines()) <= 6  # two seconds at most
