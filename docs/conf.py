@@ -1,8 +1,14 @@
 """The site: `make docs` builds it, with every link, anchor and reference checked; it needs no network."""
 
+import sys
+from pathlib import Path
+
 from initiator import __version__
 from initiator.config.example import render
 from initiator.errors import Code
+
+sys.path.insert(0, str(Path(__file__).parent))
+from log_events import table
 
 project = "initiator"
 release = __version__
@@ -24,6 +30,7 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["substitution"]
 myst_substitutions = {
     "codes": " · ".join(f"[{code}](../runbook.md#{code.lower()})" for code in Code),
+    "log_events": table(),
     "settings": f"```yaml\n{render()}```",
 }
 

@@ -77,7 +77,9 @@ class Metrics:
         self.signer_region_usable = self._gauge("signer_region_usable", "1: signs with the pinned key", "region")
 
     def _of_operators(self) -> None:
-        self.unexported = self._gauge("audit_unexported_seconds", "age of the oldest event that was not exported yet")
+        self.unexported = self._gauge(
+            "audit_unexported_seconds", "age of the oldest event that was not exported, or not seen to be"
+        )
         self.frozen = self._gauge("frozen", "1 while this is frozen: all, a client, an operation, or both", "scope")
         self.lease = self._gauge("signing_lease", "1: the orders were read a moment ago; 0: nothing is signed")
         self.held_back = self._gauge("requests_held_back", "requests here that wait for operators' orders")

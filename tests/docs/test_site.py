@@ -148,3 +148,17 @@ def test_the_table_of_metrics_is_the_codes() -> None:
     counted = {metric._name: (metric._type, tuple(metric._labelnames), metric._documentation) for metric in metrics}
     assert told == counted
     assert len(told) == len(rows) > 10
+
+
+def test_every_log_event_is_listed_and_named_by_what_happened(site: Path) -> None:
+    page = (site / "logs.html").read_text()
+    found = set(re.findall(r'"([a-z_]+\.[a-z_]+)"', "".join(_calls_of_the_log())))
+    assert len(found) > 60
+    assert {name for name in found if f">{name}<" not in page} == set()
+
+
+def _calls_of_the_log() -> list[str]:
+    """Each by its first argument, found in another way than the page finds them."""
+    texts = [path.read_text() for path in (ROOT / "initiator").rglob("*.py")]
+    pattern = r'(?:log|get_logger\(\))\.(?:debug|info|warning|error|exception)\(\s*("[^"]+")'
+    return [call for text in texts for call in re.findall(pattern, text)]
