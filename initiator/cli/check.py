@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,9 +15,9 @@ import click
 
 from initiator.bus.errors import NotFoundError
 from initiator.cli import CliContext
-from initiator.config.schema import LogSettings, NatsSettings, Settings
+from initiator.config.schema import AuditSettings, LogSettings, NatsSettings, Settings
 from initiator.core.text import plain
-from initiator.errors import InitiatorError
+from initiator.errors import Code, InitiatorError, RetryError
 
 PART_TIMEOUT_S = 20.0
 PROBE = b"initiator check: a message that is no request"
@@ -132,6 +133,7 @@ async def _nats(settings: Settings) -> list[Finding]:
     own = [(f"stream {form['name']}", partial(inspect.own_stream, form=form)) for form in ours]
     own.append(("clients' queues", partial(inspect.past_clients, settings=settings)))
     own.append(("orders", partial(_orders)))
+    own.append(("audit exporter", partial(_exporter, audit=settings.audit)))
     nodes = [
         (f"stream {form['name']}", partial(inspect.node_stream, form=form, routing=routing))
         for form in forms.node_forms(routing)
@@ -156,6 +158,25 @@ async def _orders(js: Any) -> str:
         spent = (await Counter(js).read(orders.line.id)).calls
         said.append(f"stop line: {spent} of {orders.line.limit} calls spent")
     return "; ".join(said)
+
+
+async def _exporter(js: Any, audit: AuditSettings) -> str:
+    """How far the audit's exporter has come. Raises RetryError where the daemons wait for it."""
+    from initiator.flow.unexported import backlog
+
+    if audit.exporter is None:
+        return "none configured (audit.exporter): no log of the record is looked after"
+    found = await backlog(js, audit.exporter)
+    age_s = max(0.0, time.time() - found.oldest_at) if found.oldest_at is not None else 0.0
+    told = f"up to {found.sequence} of {found.last}" if found.sequence is not None else "it has not said how far it is"
+    if found.set_back:
+        told += ": the record was set back, so that it halts"
+    waits = f"the oldest event it lacks is {age_s:.0f} s old" if found.oldest_at is not None else "nothing waits for it"
+    said = f"{audit.exporter}: {told}; {waits}"
+    if age_s > audit.max_lag_s:
+        reason = f"{said}: no new id is claimed above {audit.max_lag_s:.0f} s"
+        raise RetryError(Code.AUDIT_BEHIND, reason, hint="does `initiator audit export --follow` run with this name?")
+    return said
 
 
 async def _account(part: str, login: NatsSettings, checks: list[tuple[str, Any]]) -> list[Finding]:

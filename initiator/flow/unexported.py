@@ -9,6 +9,7 @@ nobody can look, time counts as if nothing were exported.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from initiator.bus import streams
 from initiator.bus.jetstream import JetStream
@@ -25,6 +26,38 @@ LOOK_S = 5.0
 FIRST_LOOK_S = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What an exporter has said, and what it has not taken.
+
+    Attributes:
+        sequence: up to which of the record its log goes, by its own word; None: it has never said so.
+        last: of the record.
+        oldest_at: Unix seconds since when the oldest event waits; None: none does.
+    """
+
+    sequence: int | None
+    last: int
+    oldest_at: float | None
+
+    @property
+    def set_back(self) -> bool:
+        """The record was set back: its exporter halts, and what comes now is in no log."""
+        return self.sequence is not None and self.last < self.sequence
+
+
+async def backlog(js: JetStream, exporter: str) -> Backlog:
+    """What one exporter has not taken. Raises RetryError, NotFoundError or HaltError: it cannot be seen now."""
+    said = await js.last(subjects.EXPORTED_STREAM, subjects.exported(exporter))
+    sequence = progress.decode(said.data) if said else None
+    oldest = await js.next(subjects.EVENTS_STREAM, ">", (sequence or 0) + 1)
+    found = await streams.info(js, subjects.EVENTS_STREAM)
+    last = found["state"]["last_seq"] if found else 0
+    if oldest is None and said and sequence and last < sequence:
+        return Backlog(sequence, last, said.time)
+    return Backlog(sequence, last, oldest.time if oldest else None)
+
+
 class Unexported:
     """How long the oldest event that is not in the log has waited.
 
@@ -37,7 +70,6 @@ class Unexported:
         self, js: JetStream, exporter: str, max_lag_s: float, health: Health, metrics: Metrics, clock: Clock
     ) -> None:
         self._js = js
-        self._subject = subjects.exported(exporter)
         self._exporter = exporter
         self._max_lag_s = max_lag_s
         self._health = health
@@ -73,14 +105,8 @@ class Unexported:
             log.info("audit.caught_up", age_s=round(age_s, 1))
 
     async def _oldest_s(self) -> float:
-        said = await self._js.last(subjects.EXPORTED_STREAM, self._subject)
-        sequence = progress.decode(said.data) if said else 0
-        oldest = await self._js.next(subjects.EVENTS_STREAM, ">", sequence + 1)
-        if oldest is None and said is not None:
-            found = await streams.info(self._js, subjects.EVENTS_STREAM)
-            # a record that was set back: its exporter halts, and what comes now is in no log
-            oldest = said if found and found["state"]["last_seq"] < sequence else None
-        return max(0.0, self._clock.now() - oldest.time) if oldest else 0.0
+        oldest_at = (await backlog(self._js, self._exporter)).oldest_at
+        return max(0.0, self._clock.now() - oldest_at) if oldest_at is not None else 0.0
 
     @property
     def closed(self) -> bool:

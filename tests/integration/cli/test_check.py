@@ -30,6 +30,7 @@ PARTS = [
     "stream INITIATOR_LIMITS",
     "stream INITIATOR_ALLOWANCES",
     "stream INITIATOR_REPLICAS",
+    "stream INITIATOR_EXPORTED",
     "stream INITIATOR_SLOTS_KEYGEN",
     "stream INITIATOR_SLOTS_SIGN",
     "stream INITIATOR_SLOTS_RESHARE",
@@ -37,6 +38,7 @@ PARTS = [
     "stream INITIATOR_REQUESTS_bob",
     "clients' queues",
     "orders",
+    "audit exporter",
     "nats of the nodes",
     "stream mpc-keygen",
     "stream mpc-signing",
@@ -46,7 +48,7 @@ PARTS = [
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def stack() -> AsyncIterator[Stack]:
-    async with running_stack(StackOptions(kms="local")) as running:
+    async with running_stack(StackOptions(kms="local", settings={"audit": {"exporter": "max"}})) as running:
         yield running
 
 
@@ -70,6 +72,33 @@ async def test_all_parts_of_a_running_system_are_well(stack: Stack) -> None:
     assert "as pinned; a test signature verifies" in details["signer"]
     assert details["stream mpc"].endswith("results are scoped")
     assert details["clients' queues"] == "of 2 clients"
+
+
+async def test_it_says_how_far_the_audits_exporter_is(stack: Stack, tmp_path: Path) -> None:
+    def exporter(*options: str, config: Path = stack.config_path) -> dict[str, Any]:
+        (found,) = [part for part in check(config, *options)[1]["parts"] if part["part"] == "audit exporter"]
+        return dict(found)
+
+    alone = tmp_path / "alone.yaml"
+    settings = json.loads(stack.config_path.read_text())
+    alone.write_text(json.dumps({name: part for name, part in settings.items() if name != "audit"}))
+    assert exporter(config=alone)["detail"].startswith("none configured (audit.exporter)")
+    daemon = await nats.connect(stack.nats_url, user=accounts.DAEMON, password=stack.password(accounts.DAEMON))
+    try:
+        js = daemon.jetstream()
+        stored = await js.publish("initiator.reject.alice.keygen.900001.rejected", b"{}")
+        unheard = exporter()
+        assert unheard["ok"] is True
+        assert unheard["detail"].startswith("max: it has not said how far it is; the oldest event it lacks is ")
+        behind = exporter("--set", "audit.max_lag_s=0.01")
+        assert behind["ok"] is False
+        assert behind["detail"].startswith("AUDIT_BEHIND max: it has not said how far it is; the oldest event it lacks")
+        assert "audit export --follow" in behind["hint"]
+        await js.publish("initiator.exported.max", json.dumps({"sequence": stored.seq}).encode())
+        told = f"max: up to {stored.seq} of {stored.seq}; nothing waits for it"
+        assert (exporter()["ok"], exporter()["detail"]) == (True, told)
+    finally:
+        await daemon.close()
 
 
 async def test_it_says_whose_queues_stayed_behind(stack: Stack, tmp_path: Path) -> None:
