@@ -81,6 +81,7 @@ class Metrics:
             "audit_unexported_seconds", "age of the oldest event that was not exported, or not seen to be"
         )
         self.frozen = self._gauge("frozen", "1 while this is frozen: all, a client, an operation, or both", "scope")
+        self.order_changes = self._counter("order_changes", "orders of operators that came into force here", "change")
         self.lease = self._gauge("signing_lease", "1: the orders were read a moment ago; 0: nothing is signed")
         self.held_back = self._gauge("requests_held_back", "requests here that wait for operators' orders")
         self.stop_line_left = self._gauge("stop_line_left", "calls to the signer left to the stop line; NaN: no line")

@@ -104,7 +104,7 @@ class AuthorizerService:
             case = await self._desk.read(received.subject, received.data, now)
         except InitiatorError as error:
             event = "authorizer.refused" if isinstance(error, RejectError) else "authorizer.failed"
-            log.warning(event, code=error.code.value, field=error.field, reason=error.reason)
+            log.warning(event, subject=received.subject, code=error.code.value, field=error.field, reason=error.reason)
             return
         decision = self._desk.decide(case, now)
         if not decision.signs and not decision.denies:

@@ -105,7 +105,7 @@ class Authorizing:
             if answer.authorizer_id != authorizer:
                 raise _invalid("authorizer_id", "expected the one that the subject names")
         except RejectError as error:
-            await self._refuse(received.reply, authorizer, error)
+            await self._refuse(received.reply, authorizer, (operation, operation_id), error)
             return
         for answers in holders:
             with contextlib.suppress(asyncio.QueueFull):
@@ -172,18 +172,22 @@ class Authorizing:
 
     async def _take(self, work: Work, last: Entry, received: _Received, missing: list[str]) -> Entry:
         """Record one answer, then tell its authorizer; returns what is recorded then."""
-        answer, reply = received.answer, received.reply
+        answer, reply, about = received.answer, received.reply, (work.operation.value, work.operation_id)
         name, collected = answer.authorizer_id, dict(last.event.body["collected"])
         if name not in missing and name not in collected:
-            await self._refuse(reply, name, _invalid("authorizer_id", "this authorizer is not asked"))
+            await self._refuse(reply, name, about, _invalid("authorizer_id", "this authorizer is not asked"))
             return last
         if answer.denied is not None:  # also by one who has signed: until complete bytes are recorded a no counts
             reason, where = f"{name} says no: {answer.denied}", f"authorizers.{name}"
             entry = await self._journal.fail(last, Code.AUTHORIZATION_DENIED, reason, Outcome.NONE, field=where)
             awaits = missing
+            if name in collected:
+                self._metrics.authorizations.labels(name, "contradicted").inc()
+                log.warning("authorizing.answer_contradicted", authorizer=name, op=about[0], id=about[1],
+                            code=Code.AUTHORIZATION_DENIED.value, reason=answer.denied)  # fmt: skip
         elif not self._verifies(name, _to_sign(work.request, last.event), answer.signature):
             reason = "the signature does not verify under this authorizer's key over what it was asked"
-            await self._refuse(reply, name, _invalid("signature", reason))
+            await self._refuse(reply, name, about, _invalid("signature", reason))
             return last
         elif name not in missing:
             await self._confirm(reply, missing)
@@ -244,10 +248,11 @@ class Authorizing:
     async def _confirm(self, reply: str, missing: list[str]) -> None:
         await self._reply(reply, {"state": "recorded", "missing": missing})
 
-    async def _refuse(self, reply: str, authorizer: str, error: InitiatorError) -> None:
+    async def _refuse(self, reply: str, authorizer: str, about: tuple[str, str], error: InitiatorError) -> None:
         known = authorizer if authorizer in self._clients.policy.authorizers else "unknown"
         self._metrics.authorizations.labels(known, "refused").inc()
-        log.warning("authorizing.answer_refused", authorizer=known, code=error.code.value, reason=error.reason)
+        log.warning("authorizing.answer_refused", authorizer=known, op=about[0], id=about[1],
+                    code=error.code.value, reason=error.reason)  # fmt: skip
         await self._reply(reply, {"state": "refused", "code": error.code.value, "reason": error.reason})
 
     async def _reply(self, reply: str, body: Mapping[str, Any]) -> None:

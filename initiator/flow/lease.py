@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from initiator.bus.jetstream import JetStream
-from initiator.core.orders import Orders
+from initiator.core.orders import Line, Orders
 from initiator.errors import Code, HaltError, InitiatorError, RetryError
 from initiator.health import Health
 from initiator.log import get_logger
@@ -69,6 +69,7 @@ class Lease:
         self._problem: InitiatorError = RetryError(Code.BUS_UNAVAILABLE, "the orders were not read yet")
         self._told_problem: Code | None = None
         self._told_scopes: set[str] = set()
+        self._told_line: Line | None = None
         self._changed: list[Callable[[], None]] = []
         self._returned = asyncio.Event()
         js.connection.on_return(self._on_return)
@@ -169,13 +170,28 @@ class Lease:
                 log.warning(
                     "orders.frozen", scope=str(freeze.scope), code=Code.FROZEN.value, by=freeze.by, reason=freeze.reason
                 )
+                self._metrics.order_changes.labels("frozen").inc()
         for scope in self._told_scopes - scopes:
-            log.warning("orders.unfrozen", scope=scope)
+            log.warning("orders.unfrozen", scope=scope, code=Code.FROZEN.value)
+            self._metrics.order_changes.labels("unfrozen").inc()
             self._metrics.frozen.labels(scope).set(0)
         for scope in scopes:
             self._metrics.frozen.labels(scope).set(1)
         self._told_scopes = scopes
+        self._tell_line()
         self.wake()
+
+    def _tell_line(self) -> None:
+        """A stop line that is drawn, moved or taken away: whoever may order it may let more be signed."""
+        line, told = self.orders.line, self._told_line
+        if line == told:
+            return
+        self._told_line = line
+        self._metrics.order_changes.labels("stop line").inc()
+        if line is None:
+            log.warning("stopline.cleared", code=Code.STOP_LINE.value)
+        else:
+            log.warning("stopline.drawn", code=Code.STOP_LINE.value, limit=line.limit, by=line.by, reason=line.reason)
 
     def wake(self) -> None:
         """Let whoever is held back look again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -48,6 +49,9 @@ class Operator:
             return Orders(sequence=seen.sequence, freezes=seen.freezes, line=line), {"change": "line", "by": "ops"}
 
         return await self._change(change)
+
+    async def clear_line(self) -> Heard:
+        return await self._change(lambda seen: (dataclasses.replace(seen, line=None), {"change": "line", "by": "ops"}))
 
     async def _change(self, change: Any) -> Heard:
         stand = await self.book.change(change)

@@ -8,6 +8,7 @@ import nats.errors
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from structlog.testing import capture_logs
 
 from initiator.core import authorization, message
 from initiator.core.authorization import Answer
@@ -127,16 +128,26 @@ async def test_who_says_no_ends_it(governed: Governed, authorizers: Authorizers)
 
 async def test_who_has_signed_may_still_say_no(governed: Governed, authorizers: Authorizers) -> None:
     server, wallet = governed.server, name("w")
-    async with running(governed.app()):
-        await server.submit("keygen", {"wallet_id": wallet})
-        await authorizers.sign("risk", wallet)
-        asking = await authorizers.asking("risk", wallet)
-        false = authorization.encode_answer(Answer("risk", b"x" * 64))
-        assert (await authorizers.answer(asking, false))["state"] == "refused"
-        denied = authorization.encode_answer(Answer("risk", denied="stop"))
-        assert (await authorizers.answer(asking, denied))["state"] == "recorded"
-        event = await server.until("keygen", wallet)
-        assert (event["code"], event["outcome"]) == ("AUTHORIZATION_DENIED", "none")
+    with capture_logs() as logs:
+        async with running(governed.app()) as app:
+            await server.submit("keygen", {"wallet_id": wallet})
+            await authorizers.sign("risk", wallet)
+            asking = await authorizers.asking("risk", wallet)
+            false = authorization.encode_answer(Answer("risk", b"x" * 64))
+            assert (await authorizers.answer(asking, false))["state"] == "refused"
+            denied = authorization.encode_answer(Answer("risk", denied="stop"))
+            assert (await authorizers.answer(asking, denied))["state"] == "recorded"
+            event = await server.until("keygen", wallet)
+            assert (event["code"], event["outcome"]) == ("AUTHORIZATION_DENIED", "none")
+            value = app.metrics.registry.get_sample_value
+            for outcome in ("signed", "denied", "refused", "contradicted"):
+                labels = {"authorizer": "risk", "outcome": outcome}
+                assert value("initiator_authorizations_total", labels) == 1
+    alarms = {line["event"]: line for line in logs if line["event"].startswith("authorizing.answer_")}
+    for what, code in (("refused", "INVALID_FIELD"), ("contradicted", "AUTHORIZATION_DENIED")):
+        alarm = alarms[f"authorizing.answer_{what}"]
+        assert (alarm["log_level"], alarm["code"]) == ("warning", code)
+        assert (alarm["authorizer"], alarm["op"], alarm["id"]) == ("risk", "keygen", wallet)
 
 
 async def test_at_the_deadline_it_fails_naming_who_is_missing(governed: Governed, authorizers: Authorizers) -> None:

@@ -14,6 +14,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
+from structlog.testing import capture_logs
 
 from initiator.app import App, connect_signer
 from initiator.core import subjects
@@ -353,3 +354,29 @@ class _Never(asyncio.Lock):
     async def acquire(self) -> Literal[True]:
         await asyncio.Event().wait()
         return True
+
+
+async def test_every_change_of_orders_is_a_warning_and_counted(server: Bench, ops: Operator) -> None:
+    """Whoever has stolen an operator's login is seen when it lets more be signed, too."""
+    with capture_logs() as logs:
+        async with running(App(settings_for(server.url), source(ScriptedSigner()))) as app:
+            await ops.freeze("alice", reason="a leak")
+            await ops.unfreeze("alice")
+            await ops.draw_line(20)
+            await ops.draw_line(30, (await ops.line()).id)
+            await ops.clear_line()
+            value = app.metrics.registry.get_sample_value
+            counted = {
+                change: value("initiator_order_changes_total", {"change": change})
+                for change in ("frozen", "unfrozen", "stop line")
+            }
+    assert counted == {"frozen": 1, "unfrozen": 1, "stop line": 3}
+    told = [line for line in logs if line["event"].startswith(("orders.frozen", "orders.unfrozen", "stopline."))]
+    assert [(line["event"], line["log_level"], line["code"], line.get("limit")) for line in told] == [
+        ("orders.frozen", "warning", "FROZEN", None),
+        ("orders.unfrozen", "warning", "FROZEN", None),
+        ("stopline.drawn", "warning", "STOP_LINE", 20),
+        ("stopline.drawn", "warning", "STOP_LINE", 30),
+        ("stopline.cleared", "warning", "STOP_LINE", None),
+    ]
+    assert all(line["by"] == "ops" for line in told if "by" in line)
