@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import difflib
 import json
 import sys
 from collections.abc import Callable
@@ -10,6 +13,7 @@ from typing import Any
 
 import click
 
+from initiator.bus import queues
 from initiator.bus.jetstream import JetStream
 from initiator.cli import CliContext, ordering
 from initiator.cli.ordering import Changed, Text
@@ -17,9 +21,11 @@ from initiator.core import events, subjects
 from initiator.core.model import Operation
 from initiator.core.orders import MOST_FREEZES, Freeze, Orders, Scope
 from initiator.core.text import plain
-from initiator.errors import Code, RejectError
+from initiator.errors import Code, InitiatorError, RejectError
 from initiator.orders import OrderBook
 from initiator.stopline import Counter
+
+KNOWN_S = 2.0
 
 
 def _scoped(command: Callable[..., None]) -> Callable[..., None]:
@@ -55,6 +61,8 @@ def freeze(
 ) -> None:  # fmt: skip
     """Stop signing, over all replicas: when this returns, nothing more is signed.
 
+    A client's name must be one that the configuration or a queue knows: a misspelt one would look frozen, and go on.
+
     It waits until each replica has confirmed, or until it cannot sign any more without having asked again (2.5 s).
     What was recorded as signed before goes on to its end. Requests wait, or are refused (setting freeze.held).
 
@@ -67,10 +75,9 @@ def freeze(
     scope = _scope(everything, client, op)
     if reason is None:
         raise click.UsageError("expected --reason: it is what others find when they ask why")
-    if client is not None and client not in context.load().settings.clients:
-        click.echo(f"warning: no client {client} is configured here", err=True)
     new = Freeze(scope=scope, **ordering.who(by or ordering.operator(), reason))
-    orders, heard = ordering.run(context, partial(_freeze, new=new))
+    configured = frozenset(context.load().settings.clients)
+    orders, heard = ordering.run(context, partial(_freeze, new=new, configured=configured))
     standing = orders.freeze_with(scope) or new
     already = str(standing) != str(new)  # whose order, when and why: only ours says this
     body = {"frozen": str(scope), "already": already, "sequence": orders.sequence, **_described(standing)}
@@ -78,7 +85,10 @@ def freeze(
     sys.exit(ordering.show(as_json, body, line, heard))
 
 
-async def _freeze(js: JetStream, book: OrderBook, new: Freeze) -> Changed:
+async def _freeze(js: JetStream, book: OrderBook, new: Freeze, configured: frozenset[str]) -> Changed:
+    if new.scope.client is not None and new.scope.client not in configured:
+        await _check_known(js, new.scope.client, configured)
+
     def change(seen: Orders) -> tuple[Orders, dict[str, Any]] | None:
         if seen.freeze_with(new.scope):
             return None
@@ -88,6 +98,20 @@ async def _freeze(js: JetStream, book: OrderBook, new: Freeze) -> Changed:
 
     # whatever stood where nothing can be read, a freeze of all is no less
     return await ordering.call(js, await book.change(change, over_unreadable=new.scope == Scope()))
+
+
+async def _check_known(js: JetStream, client: str, configured: frozenset[str]) -> None:
+    """Raises RejectError where nobody has this name; where nobody can tell, a warning does, since a stop is urgent."""
+    known = configured
+    with contextlib.suppress(InitiatorError, TimeoutError):
+        async with asyncio.timeout(KNOWN_S):
+            known |= await queues.clients(js)
+    if not known:
+        click.echo(f"warning: nothing here says which clients there are: is there a client {client}?", err=True)
+    elif client not in known:
+        near = difflib.get_close_matches(client, sorted(known), n=1)
+        hint = (f"did you mean {near[0]}? " if near else "") + "`initiator freeze --all` stops everybody"
+        raise RejectError(Code.NOT_FOUND, f"no such client is known here: {client}; nothing was frozen", hint=hint)
 
 
 @click.command()

@@ -92,10 +92,37 @@ async def test_freezes_are_lifted_one_by_one(terminal: Terminal) -> None:
     await terminal.run("unfreeze", "--client", "bob")
 
 
-async def test_a_name_that_nobody_has_is_frozen_and_doubted(terminal: Terminal) -> None:
-    done = await terminal.run("freeze", "--client", "alcie", "--reason", "a leak")
-    assert (done.code, done.err) == (0, "warning: no client alcie is configured here\n")
-    await terminal.run("unfreeze", "--client", "alcie")
+@pytest.fixture
+def with_login_alone(terminal: Terminal, tmp_path: Path) -> Terminal:
+    """An operator's: its file has a login and no clients."""
+    return Terminal(terminal.server, Settings.model_validate({"nats": {"servers": [terminal.server.url]}}), tmp_path)
+
+
+async def test_a_name_that_nobody_has_is_refused(terminal: Terminal, with_login_alone: Terminal) -> None:
+    """A misspelt one would look frozen, and the one that is meant would go on."""
+    before = len(await terminal.events())
+    for place in (terminal, with_login_alone):
+        done = await place.run("freeze", "--client", "alcie", "--reason", "a leak")
+        assert done.code == 1
+        assert "error: NOT_FOUND no such client is known here: alcie; nothing was frozen" in done.err
+        assert "did you mean alice?" in done.err
+    assert len(await terminal.events()) == before
+
+
+async def test_a_login_alone_is_enough(terminal: Terminal, with_login_alone: Terminal) -> None:
+    done = await with_login_alone.run("freeze", "--client", "alice", "--reason", "a leak")
+    assert (done.code, done.err) == (0, "")
+    lifted = await with_login_alone.run("unfreeze", "--client", "alice")
+    assert (lifted.code, lifted.err) == (0, "")
+
+
+async def test_where_nobody_can_tell_a_name_is_frozen_and_doubted(tmp_path: Path) -> None:
+    async with bench(tmp_path) as server:
+        nobody = settings_for(server.url).model_copy(update={"clients": {}})
+        async with daemon(nobody):
+            done = await Terminal(server, nobody, tmp_path).run("freeze", "--client", "alice", "--reason", "a leak")
+    told = "warning: nothing here says which clients there are: is there a client alice?\n"
+    assert (done.code, done.err) == (0, told)
 
 
 async def test_no_control_character_of_a_reason_reaches_a_terminal(terminal: Terminal) -> None:
