@@ -37,7 +37,10 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def check(context: CliContext, as_json: bool) -> None:
-    """Connect to NATS, the nodes' streams and the signer; change nothing. Exit 0 if all is well, 1 if not."""
+    """Connect to NATS, the nodes' streams and the signer; change nothing. Exit 0 if all is well, 1 if not.
+
+    It takes the daemon's own configuration: what is there is held against it, and its key makes a test signature.
+    """
     from initiator import log
 
     settings = context.load().settings
