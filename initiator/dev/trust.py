@@ -100,6 +100,7 @@ class Trust:
             "event_initiator_pubkey": pin.hex,
             "event_initiator_algorithm": pin.algorithm,
             "policy": str(own),
+            "decisions": str(self._folder / f"{one.id}.decisions.db"),
             "audience": AUDIENCE,
             "log": {"format": "json"},
         }
