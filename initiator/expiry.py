@@ -55,7 +55,7 @@ class Expiry:
                 try:
                     content = Path(path).read_bytes()
                     ends = certificate_ends(content) if kind == "certificate" else login_ends(content.decode())
-                except (OSError, ValueError) as error:
+                except (OSError, ValueError, OverflowError, RecursionError) as error:
                     log.debug("expiry.unreadable", login=name, kind=kind, error_type=type(error).__name__)
                     continue
                 if ends is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -125,7 +126,7 @@ class Exporter:
             if not found:
                 break
         if self.size > self._committed:
-            await asyncio.to_thread(self._commit)
+            await _to_its_end(self._commit)
         return self.size - size
 
     async def _read(self) -> list[Stored]:
@@ -238,6 +239,16 @@ class Exporter:
         self._committed, self._pieces = self.size, {}
         self._store.remove(sorted(old))  # nobody reads them after a newer checkpoint
         log.info("audit.exported", size=self.size, sequence=self.sequence)
+
+
+async def _to_its_end(write: Callable[[], None]) -> None:
+    """In a thread, and not left behind by a cancellation: whoever closes the log next lets another writer in."""
+    writing = asyncio.ensure_future(asyncio.to_thread(write))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait({writing})
+        raise
 
 
 def _told(answer: Stored | BaseException | None) -> Stored | None:

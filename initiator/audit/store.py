@@ -59,6 +59,7 @@ class FileStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock: int | None = None
+        self._closed = False
 
     @classmethod
     def open_for_writing(cls, folder: Path) -> Self:
@@ -97,6 +98,7 @@ class FileStore:
         try:
             _make(path.parent)
             with open(new, "wb", opener=_own) as file:  # all of it: one write of the system's may stop short
+                os.fchmod(file.fileno(), _FILE_MODE)  # of one that an older version left behind
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -111,6 +113,8 @@ class FileStore:
 
     def _check_held(self) -> None:
         """That the folder is still the one that is locked: another one in its place has not the pieces before."""
+        if self._closed:
+            raise another_writer(self._folder)  # there may be one by now
         if self._lock is None:
             return
         try:
@@ -133,7 +137,7 @@ class FileStore:
     def close(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
-            self._lock = None
+            self._lock, self._closed = None, True
 
 
 def _make(folder: Path) -> None:

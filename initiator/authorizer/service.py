@@ -13,7 +13,7 @@ from initiator.bus.connection import Connection, Handler, Message
 from initiator.bus.refusals import refuses
 from initiator.core import authorization, subjects
 from initiator.core.authorization import Answer
-from initiator.errors import Code, HaltError, InitiatorError, RejectError, RetryError
+from initiator.errors import Code, HaltError, InitiatorError, RejectError
 from initiator.log import get_logger
 
 log = get_logger()
@@ -56,10 +56,11 @@ async def reply_to(connection: Connection, case: Case, answer: Answer) -> dict[s
     try:
         reply = await connection.request(subject, authorization.encode_answer(answer), timeout_s=REPLY_S)
         said = json.loads(reply.data)
-    except (InitiatorError, ValueError):
-        with contextlib.suppress(RetryError):
-            if await refuses(connection, subject):
-                raise _denied(asking.authorizer_id, f"NATS does not let this login answer on {subject}") from None
+    except ValueError:
+        return {}
+    except InitiatorError as error:
+        if error.code is Code.BUS_DENIED:
+            raise _denied(asking.authorizer_id, f"NATS does not let this login answer on {subject}") from None
         return {}
     return said if isinstance(said, dict) else {}
 

@@ -16,7 +16,7 @@ from initiator.authorizer.desk import Case, Desk
 from initiator.authorizer.service import FORGETFUL, listen, reply_to
 from initiator.bus.connection import Connection, Message
 from initiator.config.authorizer import AuthorizerSettings
-from initiator.core.authorization import Answer
+from initiator.core.authorization import MAX_REASON_CHARS, Answer, is_reason
 from initiator.errors import Code, RejectError
 
 APPROVED, NOTHING, DENIED, REFUSED = 0, 1, 3, 4
@@ -130,12 +130,15 @@ class _Person:
         if not wish.yes and denied is None:
             answer = await _ask("sign it? [y/N/deny]", default="n")
             if answer.lower() == "deny":
-                denied = await _ask("reason")
+                denied = await _ask_reason()
             elif answer.lower() not in ("y", "yes"):
                 click.echo("left as it is: it is asked for again until its deadline")
                 return NOTHING
         try:
-            made = Answer(self._desk.authorizer_id, denied=denied) if denied else await self._desk.sign(case)
+            if denied is not None:
+                made = Answer(self._desk.authorizer_id, denied=denied)
+            else:
+                made = await self._desk.sign(case)
         except RejectError as error:
             return self._refused(about, error.code, error.reason, error.field)
         return await self._send(case, made, about)
@@ -163,6 +166,13 @@ class _Person:
 
     def _say(self, body: dict[str, Any], line: str) -> None:
         click.echo(json.dumps(body) if self._wish.as_json else line)
+
+
+async def _ask_reason() -> str:
+    """Asked until it is one: who says no is not taken for anything else."""
+    while not is_reason(reason := await _ask("reason")):
+        click.echo(f"expected 1 to {MAX_REASON_CHARS} printable characters", err=True)
+    return reason
 
 
 async def _ask(question: str, default: str | None = None) -> str:

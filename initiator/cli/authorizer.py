@@ -105,10 +105,10 @@ def _digest(_context: click.Context, _parameter: click.Parameter, value: str | N
 
 
 def _reason(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    from initiator.core.authorization import MAX_REASON_CHARS
+    from initiator.core.authorization import MAX_REASON_CHARS, is_reason
 
     text = None if value is None else value.strip()
-    if text is not None and not (0 < len(text) <= MAX_REASON_CHARS and text.isprintable()):
+    if text is not None and not is_reason(text):
         raise click.BadParameter(f"expected 1 to {MAX_REASON_CHARS} printable characters")
     return text
 

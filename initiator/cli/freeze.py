@@ -102,11 +102,12 @@ async def _freeze(js: JetStream, book: OrderBook, new: Freeze, configured: froze
 
 async def _check_known(js: JetStream, client: str, configured: frozenset[str]) -> None:
     """Raises RejectError where nobody has this name; where nobody can tell, a warning does, since a stop is urgent."""
-    known = configured
+    known, heard = configured, False
     with contextlib.suppress(InitiatorError, TimeoutError):
         async with asyncio.timeout(KNOWN_S):
             known |= await queues.clients(js)
-    if not known:
+            heard = True
+    if not known or not (heard or client in known):  # the daemons may know newer ones than this configuration
         click.echo(f"warning: nothing here says which clients there are: is there a client {client}?", err=True)
     elif client not in known:
         near = difflib.get_close_matches(client, sorted(known), n=1)

@@ -214,7 +214,7 @@ class LogSettings(Section):
     )
     fields: Literal["plain", "ecs"] = Field("plain", description="names in JSON: our own, or Elastic Common Schema's")
     max_per_s: int = Field(
-        1000, ge=0, description="lines of one event a second; the next one says how many were dropped, errors never are"
+        0, ge=0, description="most lines of one event a second; the next one says how many were dropped; 0: all"
     )
 
 

@@ -134,6 +134,11 @@ def encode_answer(answer: Answer) -> bytes:
     return json.dumps({"authorizer_id": answer.authorizer_id} | said).encode()
 
 
+def is_reason(text: str) -> bool:
+    """Whether a denial may give it: 1 to `MAX_REASON_CHARS` printable characters, not all of them blanks."""
+    return bool(text.strip()) and len(text) <= MAX_REASON_CHARS and _UNPRINTABLE.search(text) is None
+
+
 def decode_answer(data: bytes) -> Answer:
     """Read an answer strictly.
 
@@ -143,7 +148,7 @@ def decode_answer(data: bytes) -> Answer:
     fields = codec.decode(ContentType.JSON, data)
     if fields.keys() == {"authorizer_id", "denied"}:
         reason = _text(fields, "denied")
-        if not reason or len(reason) > MAX_REASON_CHARS or _UNPRINTABLE.search(reason):
+        if not is_reason(reason):
             raise _bad("denied", f"expected 1 to {MAX_REASON_CHARS} printable characters")
         return Answer(_text(fields, "authorizer_id"), denied=reason)
     if fields.keys() != {"authorizer_id", "signature"}:

@@ -8,7 +8,6 @@ holds as long as its account does, unless its key is revoked there: see `userkey
 from __future__ import annotations
 
 import datetime
-import time
 from functools import partial
 
 from initiator.core.accounts import NODE, NODES, SYSTEM, Account, Grant, Layout, User
@@ -92,10 +91,10 @@ class _Mint:
 
     def __init__(self, keyring: Keyring, order: Order, found: Layout, now: int) -> None:
         self._keyring, self._order, self._found, self._now = keyring, order, found, now
+        self._users = UserKeys(keyring, begun=not keyring.path("keys/operator.nk").exists())
         self._operator = self._key("keys/operator.nk", nkey.OPERATOR)
         self._keys = {one.name: self._key(f"keys/{one.name}.nk", nkey.ACCOUNT) for one in found.accounts}
         self._names = {name: pair.public for name, pair in self._keys.items()}
-        self._users = UserKeys(keyring, max(self._now, int(time.time())))
 
     def _key(self, name: str, kind: int) -> nkey.Pair:
         return pair_of(self._keyring, name, self._keyring.secret(name, partial(nkey.make, kind)), kind)
@@ -114,9 +113,19 @@ class _Mint:
         )
 
     def _account(self, one: Account) -> str:
-        revoked = self._users.revoked(one.name)
+        revoked = self._revoked_before(one) | self._users.revoked(one.name)
         about = claims.account(self._found, one, self._names, self._activation, revoked)
         return self._token(f"jwt/{one.name}.jwt", self._operator, self._names[one.name], one.name, about)
+
+    def _revoked_before(self, one: Account) -> dict[str, int]:
+        """What the account's JWT revokes: no older list of keys takes that back."""
+        known = self._keyring.text(f"jwt/{one.name}.jwt")
+        try:
+            body = token.body_of(known or "")
+        except ValueError:
+            return {}
+        same = body.get("sub") == self._names[one.name]
+        return dict(body.get("nats", {}).get("revocations", {})) if same else {}
 
     def _activation(self, grant: Grant) -> str:
         """Made for each comparison, and used only if something else changed: see `token.says`."""
@@ -144,7 +153,9 @@ class _Mint:
         return {"creds_file": name}
 
     def _new_login(self, account: Account, user: User) -> bytes:
-        return self._credentials(account, user, nkey.make(nkey.USER).decode())
+        seed = nkey.make(nkey.USER)
+        self._users.note(account.name, nkey.Pair(seed, nkey.USER).public)
+        return self._credentials(account, user, seed.decode())
 
     def _credentials(self, account: Account, user: User, seed: str) -> bytes:
         pair = pair_of(self._keyring, f"logins/{user.name}.creds", seed.encode(), nkey.USER)

@@ -113,6 +113,8 @@ class Keyring:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with os.fdopen(os.open(path, _NEW, 0o600), "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # power loss: an empty list of the revoked would let them in
 
     def file(self, name: str, content: str, *, once: bool = False) -> None:
         """A file of no secret of its own, written whole or not at all.
@@ -139,6 +141,7 @@ class Keyring:
         try:
             self._write_new(beside, content)
             self.path(beside).replace(self.path(name))
+            _sync(self.path(name).parent)
         except OSError as error:
             raise unusable(self.path(name), str(error.strerror)) from None
         if name not in self.changed:
@@ -150,6 +153,14 @@ class Keyring:
             name = str(path.relative_to(self.folder))
             if name not in self._used:
                 yield name
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def unusable(path: Path, reason: str, hint: str | None = None) -> HaltError:

@@ -12,30 +12,41 @@ from initiator.natsconfig.keyring import Keyring, unusable
 
 _NAME = "users.json"
 _IN_USE = 0
+_FOR_EVER = 253_402_300_799
+"""The end of the year 9999: no key that was revoked is used again, and whoever signed may have had a clock ahead."""
+_HINT = "restore it from a copy: it keeps out whoever was revoked"
 
 
 class UserKeys:
     """The keys by account.
 
     Args:
-        now: seconds since 1970; what was signed until then is void with its key.
+        begun: nothing was signed before: there is no file yet.
 
     Raises:
-        HaltError: the file is not as it was written.
+        HaltError: the file is not as it was written, or is not there.
     """
 
-    def __init__(self, keyring: Keyring, now: int) -> None:
-        self._keyring, self._now = keyring, now
-        self._known = self._read()
+    def __init__(self, keyring: Keyring, *, begun: bool) -> None:
+        self._keyring = keyring
+        self._known = self._read(begun=begun)
         self._used: dict[str, set[str]] = {}
+        self._write()
 
-    def _read(self) -> dict[str, dict[str, int]]:
+    def _read(self, *, begun: bool) -> dict[str, dict[str, int]]:
+        text = self._keyring.text(_NAME)
+        if text is None and not begun:
+            raise unusable(self._keyring.path(_NAME), "not there", _HINT)
         try:
-            found = json.loads(self._keyring.text(_NAME) or "{}")
+            found = json.loads("{}" if text is None else text)
             return {account: {key: int(until) for key, until in keys.items()} for account, keys in found.items()}
         except (ValueError, TypeError, AttributeError):
-            hint = "restore it from a copy: it keeps out whoever was revoked"
-            raise unusable(self._keyring.path(_NAME), "expected JSON: keys by account", hint) from None
+            raise unusable(self._keyring.path(_NAME), "expected JSON: keys by account", _HINT) from None
+
+    def note(self, account: str, key: str) -> None:
+        """A key that is signed next, or is about to go: it is in the file before anybody can have it."""
+        self._known.setdefault(account, {}).setdefault(key, _IN_USE)
+        self._write()
 
     def use(self, account: str, key: str, file: str) -> None:
         """Note that a login's file holds this key. Raises HaltError for one that was revoked."""
@@ -48,7 +59,10 @@ class UserKeys:
         """All that are in use have been named: the others are void from now on."""
         for account, keys in self._known.items():
             gone = {key for key, until in keys.items() if until == _IN_USE} - self._used.get(account, set())
-            keys.update(dict.fromkeys(gone, self._now))
+            keys.update(dict.fromkeys(gone, _FOR_EVER))
+        self._write()
+
+    def _write(self) -> None:
         self._keyring.file(_NAME, json.dumps(self._known, indent=2) + "\n")
 
     def revoked(self, account: str) -> dict[str, int]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from initiator.audit import exporter
 from initiator.audit.store import CHECKPOINT, FileStore
 from initiator.errors import HaltError
 
@@ -66,3 +69,28 @@ def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
     (tmp_path / "tile").mkdir()
     with pytest.raises(HaltError, match=f"{tmp_path}/tile: "):
         FileStore(tmp_path).remove(["nothing", "tile"])
+
+
+def test_a_store_that_was_closed_writes_no_more(tmp_path: Path) -> None:
+    """Another exporter may have taken it."""
+    store = FileStore.open_for_writing(tmp_path)
+    store.commit(b"old")
+    store.close()
+    with pytest.raises(HaltError, match="another exporter"):
+        store.commit(b"older still")
+    assert FileStore(tmp_path).read(CHECKPOINT) == b"old"
+
+
+async def test_a_commit_that_is_under_way_is_waited_for_by_whoever_is_told_to_stop() -> None:
+    done: list[str] = []
+
+    def slow() -> None:
+        time.sleep(0.3)
+        done.append("written")
+
+    writing = asyncio.create_task(exporter._to_its_end(slow))
+    await asyncio.sleep(0.05)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert done == ["written"]

@@ -13,10 +13,11 @@ import yaml
 from initiator.config.load import load_settings
 from initiator.core.accounts import DAEMON_AT_NODES, Parties, layout
 from initiator.core.model import Operation
-from initiator.errors import HaltError
+from initiator.errors import Code, HaltError
 from initiator.natsconfig import jwtform, nkey, passwords, plain, plainform, token
 from initiator.natsconfig.keyring import Keyring
 from initiator.natsconfig.order import Order, url_of
+from initiator.natsconfig.userkeys import UserKeys
 
 NOW = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
 ALL = tuple(Operation)
@@ -269,3 +270,46 @@ def test_a_file_that_holds_no_users_key(seed: bytes, tmp_path: Path) -> None:
     with pytest.raises(HaltError) as halted:
         plainform.write(Keyring(tmp_path), order(), NOW)
     assert "rubbish" not in str(halted.value)
+
+
+def test_a_login_of_a_run_that_failed_is_void_when_it_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account's key had signed it: whoever copied it would have got in for good."""
+    parties = Parties(clients={"payments": ALL}, operators=("carol",))
+    with monkeypatch.context() as patch:
+        patch.setattr(UserKeys, "close", _fails)
+        with pytest.raises(HaltError):
+            jwtform.write(Keyring(tmp_path), order(form="jwt", parties=parties), NOW)
+    key = user_key(tmp_path, "operator-carol")
+    without = order(form="jwt", parties=Parties(clients={"payments": ALL}), drop=("operator-carol",))
+    jwtform.write(Keyring(tmp_path), without, NOW)
+    assert revocations(tmp_path, "INITIATOR").keys() == {key}
+
+
+def _fails(_self: object) -> None:
+    raise HaltError(Code.CONFIG_INVALID, "the disk is full")
+
+
+@pytest.mark.parametrize("left", [None, ""])
+def test_a_list_of_the_revoked_that_is_lost_is_not_taken_for_an_empty_one(tmp_path: Path, left: str | None) -> None:
+    jwtform.write(Keyring(tmp_path), order(form="jwt"), NOW)
+    jwtform.write(Keyring(tmp_path), order(form="jwt", revoke=("payments",)), NOW)
+    before = revocations(tmp_path, "CLIENT_payments")
+    (tmp_path / "users.json").unlink()
+    if left is not None:
+        (tmp_path / "users.json").write_text(left)
+    with pytest.raises(HaltError) as refused:
+        jwtform.write(Keyring(tmp_path), order(form="jwt"), NOW)
+    assert "it keeps out whoever was revoked" in str(refused.value.hint)
+    assert revocations(tmp_path, "CLIENT_payments") == before
+
+
+def test_an_older_copy_of_the_list_lets_nobody_in_again_nor_does_a_clock_ahead(tmp_path: Path) -> None:
+    jwtform.write(Keyring(tmp_path), order(form="jwt"), NOW + datetime.timedelta(days=2))  # signed by a clock ahead
+    copy, first = (tmp_path / "users.json").read_text(), user_key(tmp_path, "payments")
+    jwtform.write(Keyring(tmp_path), order(form="jwt", revoke=("payments",)), NOW)
+    assert revocations(tmp_path, "CLIENT_payments")[first] > (NOW + datetime.timedelta(days=2)).timestamp()
+    (tmp_path / "users.json").write_text(copy)
+    jwtform.write(Keyring(tmp_path), order(form="jwt"), NOW)
+    assert first in revocations(tmp_path, "CLIENT_payments")

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import nats
 import pytest
 import pytest_asyncio
 
 from initiator import keyfile
+from initiator.authorizer.desk import Case
+from initiator.authorizer.service import reply_to
+from initiator.bus.connection import Connection
+from initiator.config.schema import NatsSettings
 from initiator.core import authorization, message, subjects
-from initiator.core.authorization import Asking
+from initiator.core.authorization import Answer, Asking
 from initiator.core.model import KeygenRequest, Operation
 from initiator.dev import servers
+from initiator.errors import Code
 from tests.support.harness import ScriptedSigner
 
 from .place import command
@@ -105,3 +113,22 @@ async def test_who_may_not_answer_is_told_so(url: str, tmp_path: Path) -> None:
         await daemon.close()
     assert done.returncode == 1
     assert "error: BUS_DENIED NATS does not let this login answer on initiator.authorized.risk.keygen.w1" in done.stderr
+
+
+async def test_each_answer_that_is_refused_is_told_and_no_other(url: str, tmp_path: Path) -> None:
+    desk, asking = Desk(url, tmp_path, "mute"), None
+    settings = {"servers": [url], "user": "mute", "password_file": str(tmp_path / "password")}
+    connection = Connection(NatsSettings.model_validate(settings, strict=False), "authorizer-risk")
+    await connection.open()
+    try:
+        asking = authorization.decode_asking(await desk.asking())
+        cases = [
+            cast("Case", SimpleNamespace(asking=dataclasses.replace(asking, operation_id=f"w{number}")))
+            for number in range(8)
+        ]
+        said = await asyncio.gather(
+            *(reply_to(connection, case, Answer("risk", denied="no")) for case in cases), return_exceptions=True
+        )
+    finally:
+        await connection.close()
+    assert [getattr(one, "code", one) for one in said] == [Code.BUS_DENIED] * 8

@@ -75,6 +75,33 @@ async def test_a_key_that_was_hit_before_the_question_signs_nothing(server: Benc
     assert server.states("keygen", wallet) == ["accepted"]
 
 
+async def test_whoever_types_deny_signs_nothing_whatever_reason_is_given(server: Bench, tmp_path: Path) -> None:
+    place = Place(server, tmp_path)
+    place.configure([])
+    wallet = name("w")
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "initiator", "authorizer", "approve", "--config", str(place.config)]
+    async with running(place.governed.app()):
+        child = await asyncio.create_subprocess_exec(
+            *words, stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment()
+        )
+        await server.submit("keygen", {"wallet_id": wallet})
+        seen = b""
+        assert child.stdout is not None
+        async with asyncio.timeout(60):
+            for question, typed in ((b"sign it?", b"deny\n"), (b"reason", b" \n"), (b"reason", b"x\x01y\n"),
+                                    (b"reason", b"not on a Friday\n")):  # fmt: skip
+                while question not in seen:
+                    seen += await child.stdout.read(1000)
+                seen = seen.partition(question)[2]
+                os.write(ours, typed)
+        rest = (await asyncio.wait_for(child.stdout.read(), 60)).decode()
+        assert await child.wait() == 3, rest
+        assert (await server.until("keygen", wallet))["reason"] == "risk says no: not on a Friday"
+    os.close(ours)
+    os.close(theirs)
+
+
 async def test_a_person_says_no(server: Bench, tmp_path: Path) -> None:
     place = Place(server, tmp_path)
     place.configure()

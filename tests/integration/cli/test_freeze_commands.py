@@ -7,12 +7,16 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 
+from initiator.bus import queues
+from initiator.bus.jetstream import JetStream
+from initiator.cli import freeze
 from initiator.config.schema import Settings
+from initiator.errors import Code, RetryError
 from tests.support import command
 from tests.support.harness import Bench, bench, daemon, settings_for
 
@@ -199,3 +203,16 @@ async def test_a_replica_that_knows_of_no_orders_is_named(terminal: Terminal) ->
     assert done.code == 1
     assert "error: replica old1 (version 0.0.9) knows of no orders and goes on signing: stop it" in done.err
     await terminal.run("unfreeze", "--op", "reshare")
+
+
+async def test_a_client_that_only_the_daemons_know_is_frozen_where_they_cannot_be_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def away(_js: object) -> frozenset[str]:
+        raise RetryError(Code.BUS_UNAVAILABLE, "no leader")
+
+    monkeypatch.setattr(queues, "clients", away)
+    await freeze._check_known(cast("JetStream", None), "shop2", frozenset({"shop"}))
+    assert "is there a client shop2?" in capsys.readouterr().err
+    await freeze._check_known(cast("JetStream", None), "shop", frozenset({"shop"}))
+    assert capsys.readouterr().err == ""
