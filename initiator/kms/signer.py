@@ -166,6 +166,8 @@ class KmsSigner:
         asked = False
         for region in self._regions:
             if failures and _past(call.deadline):
+                if region.signs:  # it might have signed: not for a person to mend, whatever the others' trouble is
+                    failures.append((region.name, errors.TooLateError("not asked before the deadline")))
                 break
             admits = region.signs and region.breaker.admits
             try:

@@ -77,6 +77,9 @@ async def test_a_region_with_another_key_is_never_asked_and_stops_nobody(pair: P
         assert health.ok
         assert health.note.startswith(f"{stub.region} is barred: KEY_MISMATCH ")
         assert fingerprint(p256_public_key(other.private.public_key())) in health.note
+        # nor is it the reason where the others were not asked in time
+        with pytest.raises(RetryError):
+            await signer.sign(b"m", deadline=in_s(-1))
         # the others' trouble makes it no better
         (pair.second, pair.first)[which].standing = DOWN
         with pytest.raises(RetryError):
