@@ -17,6 +17,7 @@ from initiator.errors import Code, InitiatorError, RetryError
 
 A = TypeVar("A")
 _REFUSED = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
+_DOMAIN = re.compile(r"^\$js\.[^.]+\.api\.")
 HINT = "what each login may: docs/nats.md; is the servers' accounts.conf what `initiator nats-config` writes now?"
 
 
@@ -32,6 +33,11 @@ def refusal_of(error: Exception) -> Refusal | None:
     """What the server refuses, if that is what this error says."""
     found = _REFUSED.search(str(error).lower())
     return Refusal(found[1], found[2]) if found else None
+
+
+def _held_against(subject: str) -> str:
+    """The name that permissions are held against: without a JetStream domain, which the server takes out before."""
+    return _DOMAIN.sub("$js.api.", subject.lower())
 
 
 @dataclass(slots=True)
@@ -63,7 +69,7 @@ class Waiting(Generic[A]):
     def refuse(self, refusal: Refusal) -> None:
         """Tell whoever asks there. One that was asked earlier may have been taken: the outcome stays unknown."""
         for subject, future in self._asked.values():
-            if (refusal.what, refusal.subject) == ("publish", subject.lower()):
+            if refusal.what == "publish" and _held_against(subject) == _held_against(refusal.subject):
                 reason = f'NATS refuses: permissions violation for publish to "{subject}"'
                 _fail(future, RetryError(Code.BUS_DENIED, reason, hint=HINT, delay_s=1.0, maybe_done=True))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -14,11 +16,13 @@ from initiator.bus.nodes import NodeGateway, NodeMessage
 from initiator.config.schema import NatsSettings
 from initiator.core.model import Operation
 from initiator.core.orders import ALL, Freeze, Orders
+from initiator.dev import servers
 from initiator.errors import Code, RetryError
 from initiator.orders import OrderBook
 from tests.support.nats_restart import restartable_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+IN_DOMAIN = 'listen: "127.0.0.1:-1"\njetstream { domain: hub, max_file_store: 0 }\n'
 USER = """
 authorization { users: [ { user: reader, password: right, permissions: {
     publish: ["$JS.API.STREAM.CREATE.>", "$JS.API.STREAM.MSG.GET.>"], subscribe: [">"] } } ] }
@@ -48,6 +52,20 @@ async def test_an_order_that_may_not_be_given(js: JetStream) -> None:
 async def test_how_far_an_export_has_come_may_not_be_said(js: JetStream) -> None:
     with pytest.raises(RetryError, match=r'the log is written.*publish to "initiator\.exported\.max"') as error:
         await Progress(js, "max").insist(7)
+    assert error.value.code is Code.BUS_DENIED
+
+
+async def test_in_a_domain_a_call_is_refused_by_the_name_without_it(tmp_path: Path) -> None:
+    async with servers.nats_server(f"{IN_DOMAIN}{USER}ports_file_dir: {json.dumps(str(tmp_path))}", tmp_path) as url:
+        login = {"user": "reader", "password": "right"}
+        settings = NatsSettings.model_validate({"servers": [url], "request_timeout_s": 300.0} | login)
+        connection = Connection(settings, "test")
+        await connection.open()
+        try:
+            with pytest.raises(RetryError) as error:
+                await JetStream(connection, "hub").api("STREAM.DELETE.INITIATOR_EVENTS")
+        finally:
+            await connection.close()
     assert error.value.code is Code.BUS_DENIED
 
 
