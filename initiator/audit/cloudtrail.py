@@ -81,7 +81,11 @@ def calls(paths: Iterable[Path]) -> Iterator[KmsCall]:
     for path in paths:
         for record in _records(path):
             if (record.get("eventSource"), record.get("eventName")) == ("kms.amazonaws.com", "Sign"):
-                yield _call(record)
+                call = _call(record)
+                if not (call.request_id and call.time and (call.key_arn or call.error)):
+                    reason = "expected requestID, eventTime and a key in each call of Sign"
+                    raise HaltError(Code.CONFIG_INVALID, f"{path}: {reason}", field="cloudtrail")
+                yield call
 
 
 def _records(path: Path) -> list[Mapping[str, Any]]:

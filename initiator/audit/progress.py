@@ -14,6 +14,7 @@ from initiator.log import get_logger
 log = get_logger()
 AGAIN_S = 5.0
 TRIES, TRY_AGAIN_S = 5, 1.0
+TROUBLE_AGAIN_S = 60.0
 
 
 class Progress:
@@ -29,6 +30,7 @@ class Progress:
         self._now = now
         self._said: int | None = None
         self._at = 0.0
+        self._trouble, self._told_at = "", 0.0
 
     async def tell(self, sequence: int) -> None:
         """Say it, if it is news or was said a while ago; where nobody hears, the next call says it."""
@@ -37,6 +39,9 @@ class Progress:
         try:
             await self._say(sequence)
         except InitiatorError as error:  # the log is what it is; the daemons wait
+            if error.reason == self._trouble and self._now() < self._told_at + TROUBLE_AGAIN_S:
+                return
+            self._trouble, self._told_at = error.reason, self._now()
             log.warning("audit.progress_not_told", code=error.code.value, reason=error.reason)
 
     async def insist(self, sequence: int) -> None:
@@ -51,7 +56,10 @@ class Progress:
                     reason = (
                         f"the log is written, and the daemons were not told that it goes to {sequence}: {error.reason}"
                     )
-                    hint = "run it again: meanwhile they take what is in the log for not exported"
+                    hint = (
+                        "run it again: meanwhile they take what is in the log for not exported. Do the daemons have "
+                        "this audit.exporter, too? Its stream is theirs"
+                    )
                     raise RetryError(error.code, reason, hint=hint) from error
                 await asyncio.sleep(TRY_AGAIN_S)
 

@@ -29,10 +29,11 @@ def prove(reader: LogReader, operation: Operation, operation_id: str) -> str:
     """The proof of all that the log has of an operation, as JSON.
 
     Raises:
-        RejectError: `NOT_FOUND`; or the log is damaged.
+        RejectError: `NOT_FOUND`; or the log is damaged, and events might be left out.
     """
-    found = []
+    found, frontier = [], tlog.Frontier()
     for index, raw in enumerate(reader.entries()):
+        frontier.append(tlog.leaf_hash(raw))
         entry = reader.read(raw)
         if isinstance(entry, Recorded) and _is_of(entry, operation, operation_id):
             path = tlog.prove_inclusion(index, reader.checkpoint.size, reader.hashes)
@@ -40,6 +41,9 @@ def prove(reader: LogReader, operation: Operation, operation_id: str) -> str:
             if not entry.inline:
                 one["data"] = base64.b64encode(entry.data).decode()
             found.append(one)
+    if frontier.root != reader.checkpoint.root:
+        reason = "its entries are not those that its checkpoint signs: `initiator audit verify` says which"
+        raise RejectError(Code.AUDIT_INVALID, reason, field="log")
     if not found:
         raise RejectError(Code.NOT_FOUND, f"the log has nothing of {operation} {operation_id}", field="id")
     return json.dumps({"version": VERSION, "op": operation.value, "id": operation_id, "entries": found}, indent=2)

@@ -20,6 +20,8 @@ from initiator.config.schema import Settings
 from initiator.errors import RetryError
 
 POLL_S = 1.0
+REOPEN_S = 10.0
+"""So long away, a connection is opened anew: with the files that are there now, and told if its login is refused."""
 
 
 class Service:
@@ -49,6 +51,7 @@ class Service:
         self._connection: Connection | None = None
         self._exporter: Exporter | None = None
         self._progress: Progress | None = None
+        self._away_since: float | None = None
 
     @property
     def size(self) -> int:
@@ -103,8 +106,11 @@ class Service:
         """What is not open yet, or not any more."""
         if self._store is None:
             self._store = await asyncio.to_thread(self._open_store)
-        if self._connection is None or self._connection.closed.is_set():  # for good: such as a login that has ended
+        if self._connection is not None and self._is_lost(self._connection):
+            await self._connection.close()
             self._connection = self._exporter = None
+        if self._connection is None:
+            self._away_since = None
             connection = Connection(self._settings.nats, "initiator-audit")
             await connection.open()
             self._connection = connection
@@ -114,6 +120,15 @@ class Service:
             self._progress = Progress(js, name) if name else None
             self._exporter = await asyncio.to_thread(Exporter, js, self._store, self._key, self._origin)
         return self._exporter
+
+    def _is_lost(self, connection: Connection) -> bool:
+        """Closed for good, such as where a login has ended; or away for long, such as where it was revoked."""
+        now = asyncio.get_running_loop().time()
+        if connection.connected:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = now
+        return connection.closed.is_set() or (self._away_since is not None and now > self._away_since + REOPEN_S)
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:

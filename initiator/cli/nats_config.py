@@ -127,7 +127,11 @@ def write(keyring: Keyring, order: Order) -> None:
 
 
 def _tell(keyring: Keyring, order: Order, moved: Sequence[str], *, as_json: bool) -> None:
-    did = {"made": keyring.made, "wrote": keyring.changed, "gone": keyring.removed}
+    did = {
+        "made": keyring.made,
+        "wrote": keyring.changed,
+        "gone": [name for name in keyring.removed if name not in keyring.made],
+    }
     unused = list(keyring.strays("logins"))
     if as_json:
         told = {"folder": str(keyring.folder), "made": did["made"], "changed": did["wrote"], "removed": did["gone"]}

@@ -115,3 +115,13 @@ def test_a_file_that_is_none(tmp_path: Path, content: bytes) -> None:
         list(calls([path]))
     with pytest.raises(HaltError, match="No such file"):
         list(calls([tmp_path / "none"]))
+
+
+@pytest.mark.parametrize("lacks", ["requestID", "eventTime", "resources"])
+def test_a_call_that_cannot_be_compared_is_refused(tmp_path: Path, lacks: str) -> None:
+    one = record("r1")
+    del one[lacks]
+    if lacks == "resources":
+        one["requestParameters"] = {}
+    with pytest.raises(HaltError, match="expected requestID, eventTime and a key"):
+        list(calls([written(tmp_path, one)]))

@@ -15,7 +15,7 @@ from initiator.audit.store import CHECKPOINT, FileStore, Store
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import NatsSettings
 from initiator.core import subjects
-from initiator.errors import Code, RetryError
+from initiator.errors import Code, HaltError, RetryError
 from tests.integration.audit.conftest import ORIGIN
 from tests.support.harness import settings_for
 from tests.support.nats_cluster import connected
@@ -102,3 +102,54 @@ async def test_an_export_that_nobody_heard_of_says_so(tmp_path: Path, monkeypatc
                 await one.close()
         assert await js.last(subjects.EXPORTED_STREAM, subjects.exported("max")) is not None
         await js.connection.close()
+
+
+def only(password: str) -> str:
+    return f"authorization {{ users: [ {{ user: max, password: {password} }} ] }}\n"
+
+
+async def test_a_login_that_was_changed_is_read_again_and_one_that_was_revoked_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "POLL_S", 0.05)
+    monkeypatch.setattr(service, "REOPEN_S", 0.3)
+    server, said, password = RestartableServer(tmp_path, only("one")), list[str](), tmp_path / "password"
+    password.write_text("one")
+    login = {"user": "max", "password_file": str(password)}
+    settings = settings_for(server.url, nats=login)
+    one = Service(settings, lambda: FileStore.open_for_writing(tmp_path / "log"), KEY, ORIGIN, said.append)
+
+    async def change(to: str) -> None:
+        await server.kill()
+        config = tmp_path / "nats.conf"
+        before = next(line for line in config.read_text().splitlines() if line.startswith("authorization"))
+        config.write_text(config.read_text().replace(before, only(to).strip()))
+        await server.start()
+
+    await server.start()
+    following = asyncio.create_task(one.follow(asyncio.Event()))
+    try:
+        own = {"servers": [server.url], "user": "max"}
+        js = JetStream(await connected(NatsSettings.model_validate(own | {"password": "one"}, strict=False)))
+        await js.api("STREAM.CREATE.INITIATOR_EVENTS", {"name": "INITIATOR_EVENTS", "subjects": ["initiator.reject.>"]})
+        await js.publish("initiator.reject.a.keygen.1.rejected", b"{}")
+        await js.connection.close()
+        async with asyncio.timeout(60):
+            while one.size < 1:
+                await asyncio.sleep(0.02)
+        password.write_text("two")
+        await change("two")
+        js = JetStream(await connected(NatsSettings.model_validate(own | {"password": "two"}, strict=False)))
+        await js.publish("initiator.reject.a.keygen.2.rejected", b"{}")
+        await js.connection.close()
+        async with asyncio.timeout(60):
+            while one.size < 2:
+                await asyncio.sleep(0.02)
+        await change("three")
+        with pytest.raises(HaltError) as refused:
+            await asyncio.wait_for(following, 60)
+        assert refused.value.code is Code.BUS_DENIED
+    finally:
+        following.cancel()
+        await one.close()
+        await server.kill()

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from initiator.audit import proofs
 from initiator.audit.reading import LogReader, pack
 from initiator.audit.store import CHECKPOINT
 from initiator.bus.jetstream import JetStream
 from initiator.config.schema import NatsSettings
 from initiator.core import tlog, trail
 from initiator.core.chain import HEADER
+from initiator.core.model import Operation
 from initiator.core.tlog import Checkpoint
 from initiator.core.trail import Gap
 from initiator.errors import RejectError
@@ -200,3 +202,14 @@ async def make_anew_without(server: Bench, sequence: int) -> None:
         headers = {name: value for name, value in (message.headers or {}).items() if name in ("Content-Type", HEADER)}
         await server.js.publish(message.subject or "", message.data or b"", headers=headers)
     await server.js.delete_msg("INITIATOR_EVENTS", sequence)
+
+
+async def test_a_proof_is_not_made_of_a_log_that_was_changed(place: Place, tmp_path: Path) -> None:
+    """Whatever of an operation was changed would be left out of it."""
+    folder = place.copy(tmp_path / "log")
+    entries = entries_of(folder, place.reader(folder))
+    index = next(i for i, raw in enumerate(entries) if f".sign.{place.tx_id}.".encode() in raw)
+    entries[index] = entries[index].replace(f".sign.{place.tx_id}.".encode(), f".sign.{place.tx_id[:-1]}~.".encode())
+    put_back(folder, entries)
+    with pytest.raises(RejectError, match="not those that its checkpoint signs"):
+        proofs.prove(place.reader(folder), Operation.SIGN, place.tx_id)

@@ -42,7 +42,9 @@ async def test_a_refusal_is_counted_by_its_rule(governed: Governed) -> None:
     async with running(governed.app()) as app:
         assert await governed.rejected("keygen", {"wallet_id": name("x")}) == ("POLICY_DENIED", "policy.rules.no-x")
         value = app.metrics.registry.get_sample_value
-        assert value("initiator_policy_refusals_total", {"rule": "rules.no-x"}) == 1
+        async with asyncio.timeout(10):
+            while value("initiator_policy_refusals_total", {"rule": "rules.no-x"}) != 1:
+                await asyncio.sleep(0.02)
 
 
 # --- owners
