@@ -62,8 +62,8 @@ class App:
         load: Callable[[], Settings] | None = None,
     ) -> None:
         self.settings = settings
-        self.health = Health(_PARTS)
         self.metrics = Metrics()
+        self.health = Health(_PARTS, lambda part: self.metrics.part_ok.labels(part.name).set(part.ok))
         self._load = load or (lambda: settings)
         self._hangup = asyncio.Event()
         self._policy_told = asyncio.Event()

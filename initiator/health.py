@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from initiator.errors import Code
@@ -20,15 +20,24 @@ class Part:
 
 
 class Health:
-    """Parts that must all be well for the daemon to be ready."""
+    """Parts that must all be well for the daemon to be ready.
 
-    def __init__(self, parts: Iterable[str]) -> None:
+    Args:
+        parts: what is there from the beginning, and not well yet.
+        told: hears of each part's state, now and whenever it is noted.
+    """
+
+    def __init__(self, parts: Iterable[str], told: Callable[[Part], None] = lambda _: None) -> None:
         self._parts = {name: Part(name, ok=False, reason="not started") for name in parts}
+        self._told = told
         self._started = False
+        for part in self._parts.values():
+            told(part)
 
     def set(self, part: str, ok: bool, reason: str = "", code: Code | None = None, note: str = "") -> None:
         """Note a part's state."""
         self._parts[part] = Part(part, ok, "" if ok else reason, None if ok else code, note if ok else "")
+        self._told(self._parts[part])
 
     def mark_started(self) -> None:
         """The start is complete; stays so."""

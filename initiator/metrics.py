@@ -19,6 +19,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.build_info = self._gauge("build_info", "1: what runs here", "version", "python")
         self.build_info.labels(__version__, platform.python_version()).set(1)
+        self.part_ok = self._gauge("part_ok", "1: this part of the daemon is well; readiness wants all of them", "part")
         self.received = self._counter("requests_received", "requests delivered here", "operation", "client")
         self.redelivered = self._counter("requests_redelivered", "requests that somebody held before", "operation")
         self.events = self._counter(

@@ -40,3 +40,12 @@ def test_what_is_amiss_with_a_part_that_is_well_enough_is_a_note() -> None:
 
 def test_a_part_says_that_it_was_not_started() -> None:
     assert Health(("nats",)).snapshot() == (Part("nats", False, "not started"),)
+
+
+def test_whoever_listens_hears_of_every_part_from_the_beginning() -> None:
+    heard: list[tuple[str, bool]] = []
+    health = Health(("nats", "signer"), lambda part: heard.append((part.name, part.ok)))
+    health.set("signer", True)
+    health.set("signer", False, "all are out", Code.KMS_UNAVAILABLE)
+    health.set("policy", True)
+    assert heard == [("nats", False), ("signer", False), ("signer", True), ("signer", False), ("policy", True)]

@@ -56,6 +56,7 @@ async def test_a_wallet_and_a_refusal_leave_their_numbers(server: Bench, monkeyp
         assert value(app, "state_seconds_sum", operation="keygen", state="completed") > 0.2
         assert value(app, "dead_letters_total", operation="keygen", code="INVALID_FIELD") == 1
         assert value(app, "takeovers_total", operation="keygen") == 0
+        assert [value(app, "part_ok", part=part) for part in ("nats", "nodes", "signer", "worker")] == [1, 1, 1, 1]
         assert before <= value(app, "last_signature_timestamp_seconds") <= time.time()
         shown = {"fingerprint": fingerprint(signer.public_key), "algorithm": "p256"}
         assert value(app, "key_info", **shown) == 1
