@@ -15,7 +15,7 @@ import pytest
 @pytest.mark.parametrize("nodes", ["scoped", "unscoped"])
 def test_the_main_job_is_shown_and_every_check_holds(kms: str, nodes: str) -> None:
     command = [sys.executable, "-m", "initiator", "dev", "--once", "--kms", kms, "--nodes", nodes]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert shown.returncode == 0, shown.stdout + shown.stderr
     for promised in (
         "secp256k1 signature verifies under the wallet's child key",
