@@ -47,7 +47,7 @@ class Sampler:
     The next line of that name says in `suppressed` how many there were between.
 
     Args:
-        most_per_s: of one event; 0: all of them.
+        most_per_s: of one event.
         now: seconds that only go forward.
     """
 
@@ -57,7 +57,7 @@ class Sampler:
         self._counts: dict[str, tuple[int, int, int]] = {}  # by event: the second, lines written in it, lines dropped
 
     def __call__(self, _logger: Any, _method: str, fields: Fields) -> Fields:
-        if not self._most or fields.get("level") == "error":
+        if fields.get("level") == "error":
             return fields
         name, second = str(fields.get("event")), int(self._now())
         of_second, written, dropped = self._counts.get(name, (second, 0, 0))
@@ -115,11 +115,12 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     )
     shared: list[Any] = [
         structlog.processors.add_log_level,
-        Sampler(settings.max_per_s),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         describe_exception,
         redact,
     ]
+    if settings.max_per_s:
+        shared.insert(1, Sampler(settings.max_per_s))
     if settings.fields == "ecs" and not console:
         shared.append(to_ecs)
     structlog.configure(

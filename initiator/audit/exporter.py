@@ -83,9 +83,8 @@ class Exporter:
         self._frontier = Frontier.of(size, reader.hashes)
         if self._frontier.root != reader.checkpoint.root:
             raise RejectError(Code.AUDIT_INVALID, "its tiles are not those that its checkpoint has", field=CHECKPOINT)
-        for level, number, width in tlog.tiles_of(size):
-            if width < TILE_WIDTH:
-                self._tiles[level] = _split(reader.tile(level, number, width))
+        for level, number, width in tlog.edge_tiles(size):
+            self._tiles[level] = _split(reader.tile(level, number, width))
         last, full = reader.bundle((size - 1) // TILE_WIDTH), size % TILE_WIDTH == 0
         if full:
             same = tlog.root_of(last) == reader.hashes(TILE_HEIGHT, size // TILE_WIDTH - 1)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from initiator.errors import Code, HaltError
+from initiator.files import sync_folder
 
 CHECKPOINT = "checkpoint"
 S3_SCHEME = "s3://"
@@ -103,11 +104,7 @@ class FileStore:
                 file.flush()
                 os.fsync(file.fileno())
             new.rename(path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # power loss: the name, too
-            finally:
-                os.close(folder)
+            sync_folder(path.parent)
         except OSError as error:
             raise _unusable(path, error) from error
 

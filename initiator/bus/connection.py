@@ -106,8 +106,7 @@ class Connection:
             async with asyncio.timeout(0 if not connecting.done() else None):
                 await connecting
             await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
-            for _ in range(2):  # a refusal comes after the first answer
-                await client.flush()
+            await self.hear_refusals()
         except (OSError, TimeoutError, nats.errors.Error) as error:
             problem = self._connect_error(self._opening.problem or error)
             await _abandon(client, connecting)
@@ -130,6 +129,11 @@ class Connection:
         self._opening, self._opened = None, True
         self._back.set()
         self._on_state(True, "")
+
+    async def hear_refusals(self, timeout_s: int = 10) -> None:
+        """Wait until the server has said what it refuses of what was sent. Raises nats.errors.Error or OSError."""
+        for _ in range(2):  # nats-py's first PING overtakes what it stands behind; the second one does not
+            await self._client.flush(timeout_s)
 
     def _options(self) -> dict[str, Any]:
         settings = self._settings

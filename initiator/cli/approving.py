@@ -99,7 +99,8 @@ class _Person:
             decided = await self._one(received)
             if decided is None:
                 continue
-            code = decided if code == NOTHING else max(code, decided if decided != NOTHING else code)
+            if decided != NOTHING:
+                code = decided if code == NOTHING else max(code, decided)
             if self._wish.names_one:
                 return code
             until = max(min(until, began + EVERYBODY_S), time.monotonic() + MORE_S)

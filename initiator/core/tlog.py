@@ -217,15 +217,21 @@ def tiles_of(size: int) -> list[tuple[int, int, int]]:
     return found
 
 
+def edge_tiles(size: int) -> list[tuple[int, int, int]]:
+    """Of `tiles_of` those that are not full, found without the others."""
+    found, level, count = [], 0, size
+    while count:
+        number, width = divmod(count, TILE_WIDTH)
+        found += [(level, number, width)] if width else []
+        level, count = level + 1, count >> TILE_HEIGHT
+    return found
+
+
 def edge_of(size: int) -> list[str]:
     """Where the pieces lie that are not full: they go once a newer checkpoint commits to more."""
-    found, level = [], 0
-    while count := size >> (level * TILE_HEIGHT):
-        number, width = divmod(count, TILE_WIDTH)
-        if width:
-            found += [tile_path(one, number, width) for one in ((level, "entries") if level == 0 else (level,))]
-        level += 1
-    return found
+    tiles = edge_tiles(size)
+    entries = [tile_path("entries", number, width) for level, number, width in tiles if level == 0]
+    return entries + [tile_path(*tile) for tile in tiles]
 
 
 # --- signed notes and checkpoints

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from initiator.errors import Code, HaltError
+from initiator.files import sync_folder
 
 _OTHERS = 0o077
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -141,7 +142,7 @@ class Keyring:
         try:
             self._write_new(beside, content)
             self.path(beside).replace(self.path(name))
-            _sync(self.path(name).parent)
+            sync_folder(self.path(name).parent)
         except OSError as error:
             raise unusable(self.path(name), str(error.strerror)) from None
         if name not in self.changed:
@@ -153,14 +154,6 @@ class Keyring:
             name = str(path.relative_to(self.folder))
             if name not in self._used:
                 yield name
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def unusable(path: Path, reason: str, hint: str | None = None) -> HaltError:

@@ -44,7 +44,7 @@ class UserKeys:
             raise unusable(self._keyring.path(_NAME), "expected JSON: keys by account", _HINT) from None
 
     def note(self, account: str, key: str) -> None:
-        """A key that is signed next, or is about to go: it is in the file before anybody can have it."""
+        """A key that is signed next: it is in the file before anybody can have it."""
         self._known.setdefault(account, {}).setdefault(key, _IN_USE)
         self._write()
 

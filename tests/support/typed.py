@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from subprocess import CompletedProcess
 from unittest.mock import patch
 
 import structlog
@@ -16,16 +16,7 @@ from initiator.cli import main
 from tests.support.environment import environment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """As of a program that has ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def initiator(*words: str, variables: Mapping[str, str] | None = None) -> Done:
+def initiator(*words: str, variables: Mapping[str, str] | None = None) -> CompletedProcess[str]:
     """`initiator` with these words; not for what runs until a signal comes.
 
     Args:
@@ -45,4 +36,4 @@ def initiator(*words: str, variables: Mapping[str, str] | None = None) -> Done:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         finally:
             structlog.configure(**known)
-    return Done(returncode=code, stdout=out.getvalue(), stderr=error.getvalue())
+    return CompletedProcess(["initiator", *words], code, out.getvalue(), error.getvalue())

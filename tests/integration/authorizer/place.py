@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from tests.support.command import run
 from tests.support.environment import environment
 from tests.support.governed import KEYGEN, Governed, keys_of
 from tests.support.harness import Bench
@@ -56,10 +57,7 @@ class Place:
 
 
 def command(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "initiator", *arguments], capture_output=True, text=True, timeout=60, check=False,
-        env=environment(), input=text, stdin=None if text is not None else subprocess.DEVNULL,
-    )  # fmt: skip
+    return run(*arguments, given=(text or "").encode())
 
 
 @contextlib.asynccontextmanager

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -49,16 +51,26 @@ async def test_in_person_with_everything_shown(server: Bench, tmp_path: Path) ->
         assert (nothing.returncode, nothing.stderr) == (1, "nothing waits for you\n")
 
 
+@contextlib.asynccontextmanager
+async def at_a_terminal(place: Place) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """`approve` with a terminal as its input, and our end of that."""
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-m", "initiator", "authorizer", "approve", "--config", str(place.config)]
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *words, stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment()
+        )
+        yield child, ours
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 async def test_a_key_that_was_hit_before_the_question_signs_nothing(server: Bench, tmp_path: Path) -> None:
     place = Place(server, tmp_path)
     place.configure([])
     wallet = name("w")
-    ours, theirs = pty.openpty()
-    words = [sys.executable, "-m", "initiator", "authorizer", "approve", "--config", str(place.config)]
-    async with running(place.governed.app()):
-        child = await asyncio.create_subprocess_exec(
-            *words, stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment()
-        )
+    async with running(place.governed.app()), at_a_terminal(place) as (child, ours):
         os.write(ours, b"y\n")
         await server.submit("keygen", {"wallet_id": wallet})
         seen = b""
@@ -69,8 +81,6 @@ async def test_a_key_that_was_hit_before_the_question_signs_nothing(server: Benc
         os.write(ours, b"n\n")
         rest = (await asyncio.wait_for(child.stdout.read(), 60)).decode()
         assert await child.wait() == 1
-    os.close(ours)
-    os.close(theirs)
     assert "left as it is" in rest
     assert server.states("keygen", wallet) == ["accepted"]
 
@@ -79,12 +89,7 @@ async def test_whoever_types_deny_signs_nothing_whatever_reason_is_given(server:
     place = Place(server, tmp_path)
     place.configure([])
     wallet = name("w")
-    ours, theirs = pty.openpty()
-    words = [sys.executable, "-m", "initiator", "authorizer", "approve", "--config", str(place.config)]
-    async with running(place.governed.app()):
-        child = await asyncio.create_subprocess_exec(
-            *words, stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment()
-        )
+    async with running(place.governed.app()), at_a_terminal(place) as (child, ours):
         await server.submit("keygen", {"wallet_id": wallet})
         seen = b""
         assert child.stdout is not None
@@ -98,8 +103,6 @@ async def test_whoever_types_deny_signs_nothing_whatever_reason_is_given(server:
         rest = (await asyncio.wait_for(child.stdout.read(), 60)).decode()
         assert await child.wait() == 3, rest
         assert (await server.until("keygen", wallet))["reason"] == "risk says no: not on a Friday"
-    os.close(ours)
-    os.close(theirs)
 
 
 async def test_a_person_says_no(server: Bench, tmp_path: Path) -> None:

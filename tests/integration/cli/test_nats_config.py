@@ -12,7 +12,7 @@ import pytest
 
 from initiator.natsconfig import passwords
 from tests.support.environment import environment
-from tests.support.typed import Done, initiator
+from tests.support.typed import initiator
 
 CLIENTS: dict[str, Any] = {"clients": {"payments": {}}}
 
@@ -22,7 +22,7 @@ def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "_COST", 4)
 
 
-def run(folder: Path, *words: str, settings: dict[str, Any] = CLIENTS) -> Done:
+def run(folder: Path, *words: str, settings: dict[str, Any] = CLIENTS) -> subprocess.CompletedProcess[str]:
     config = folder / "initiator.yaml"
     config.write_text(json.dumps(settings))
     return initiator("--config", str(config), "nats-config", *words)
